@@ -1,0 +1,59 @@
+"""The interface of a backend: an array namespace, a device and faster twins of generic functions."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+class Backend:
+    """Where the arrays live and how they are computed with.
+
+    A backend is made for one fit or one prediction. The generic functions of the package take its
+    namespace ``xp`` (the Python array API standard); ``fused`` maps some of them to twins of the
+    same signature that are faster here, at any grain from one activation to a training step.
+
+    Parameters
+    ----------
+    name : str
+        As in the ``backend`` parameter of the estimators, without the device.
+    device : str
+        ``"cpu"``, ``"cuda:0"`` …
+    xp : module
+        Array-API namespace.
+    fused : dict of callable to callable, optional
+
+    Examples
+    --------
+    >>> from skdeep.backends import get_backend
+    >>> backend = get_backend("numpy")
+    >>> backend.to_numpy(backend.asarray([1, 2], "float32"))
+    array([1., 2.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: str,
+        xp: ModuleType,
+        fused: dict[Callable, Callable] | None = None,
+    ):
+        self.name = name
+        self.device = device
+        self.xp = xp
+        self.fused = {} if fused is None else fused
+
+    def __str__(self) -> str:
+        return self.name if self.name == "numpy" else f"{self.name}:{self.device}"
+
+    def asarray(self, x, dtype: str | None = None) -> Any:
+        """An array of this backend from host data; sparse data passes if the backend takes it."""
+        return self.xp.asarray(np.asarray(x, dtype=dtype))
+
+    def to_numpy(self, x) -> np.ndarray:
+        return np.asarray(x)
+
+    def kernel(self, fn: Callable) -> Callable:
+        """The fastest form of a generic function here; the function itself if there is no other."""
+        return self.fused.get(fn, fn)

@@ -1,0 +1,164 @@
+"""Many problems as few: group what can share a stack, solve each stack, hand the results back."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .problem import Problem, Result
+from .solvers import get_solver
+
+
+def _key(problem: Problem):
+    """What the models of a stack must have in common."""
+    return (
+        problem.solver,
+        problem.net,
+        problem.dtype,
+        id(problem.X),
+        problem.y.shape[-2:],
+        problem.theta.shape[1],
+        frozenset(problem.hyper),
+        frozenset(problem.options.items()),
+        problem.rngs is None,
+        problem.validation is None,
+    )
+
+
+def _rows_of(problem: Problem) -> list:
+    return problem.rows or [np.arange(problem.X.shape[0])] * problem.n_models
+
+
+def _weights_of(problem: Problem) -> np.ndarray:
+    shape = (problem.n_models, problem.X.shape[0])
+    weights = np.ones(shape) if problem.weights is None else problem.weights
+    return np.broadcast_to(weights, shape)
+
+
+def _chain(problems, name: str) -> list | None:
+    """Concatenate a per-model list, None standing for M times None."""
+    lists = [getattr(problem, name) for problem in problems]
+    if all(item is None for item in lists):
+        return None
+    return [x for p, item in zip(problems, lists, strict=True) for x in item or [None] * p.n_models]
+
+
+def stack(problems: Sequence[Problem]) -> Problem:
+    """One problem with the models of all; they must have the same key."""
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    y = first.y
+    if any(problem.y is not y for problem in problems):
+        y = np.concatenate(
+            [np.broadcast_to(p.y, (p.n_models, *p.y.shape[-2:])) for p in problems], axis=0
+        )
+    weighted = any(problem.weights is not None for problem in problems)
+    chosen = any(problem.rows is not None for problem in problems)
+    return replace(
+        first,
+        y=y,
+        theta=np.concatenate([problem.theta for problem in problems]),
+        hyper={
+            name: np.concatenate(
+                [np.broadcast_to(p.hyper[name], (p.n_models, 1)) for p in problems]
+            )
+            for name in first.hyper
+        },
+        weights=np.concatenate([_weights_of(p) for p in problems]) if weighted else None,
+        rows=[rows for p in problems for rows in _rows_of(p)] if chosen else None,
+        rngs=_chain(problems, "rngs"),
+        validation=_chain(problems, "validation"),
+        states=_chain(problems, "states"),
+        monitors=_chain(problems, "monitors"),
+    )
+
+
+def take(problem: Problem, models: slice) -> Problem:
+    """The problem of some of the models."""
+
+    def cut(items):
+        return None if items is None else items[models]
+
+    return replace(
+        problem,
+        y=problem.y if problem.y.ndim == 2 else problem.y[models],
+        theta=problem.theta[models],
+        hyper={name: values[models] for name, values in problem.hyper.items()},
+        weights=problem.weights
+        if problem.weights is None or problem.weights.ndim == 1
+        else problem.weights[models],
+        rows=cut(problem.rows),
+        rngs=cut(problem.rngs),
+        validation=cut(problem.validation),
+        states=cut(problem.states),
+        monitors=cut(problem.monitors),
+    )
+
+
+def unstack(result: Result, sizes: Sequence[int]) -> list[Result]:
+    """Results of consecutive groups of models of the given sizes."""
+    stops = np.cumsum(sizes)
+    return [_take_result(result, slice(b - n, b)) for b, n in zip(stops, sizes, strict=True)]
+
+
+def _take_result(result: Result, models: slice) -> Result:
+    def cut(items):
+        return None if items is None else items[models]
+
+    return Result(
+        theta=result.theta[models],
+        n_iter=result.n_iter[models],
+        loss=result.loss[models],
+        converged=result.converged[models],
+        curve=cut(result.curve),
+        states=cut(result.states),
+        extra={name: values[models] for name, values in result.extra.items()},
+    )
+
+
+def _join(results: Sequence[Result]) -> Result:
+    def chain(name):
+        lists = [getattr(result, name) for result in results]
+        return None if lists[0] is None else [item for items in lists for item in items]
+
+    def concatenate(arrays):
+        return np.concatenate(list(arrays))
+
+    return Result(
+        theta=concatenate(r.theta for r in results),
+        n_iter=concatenate(r.n_iter for r in results),
+        loss=concatenate(r.loss for r in results),
+        converged=concatenate(r.converged for r in results),
+        curve=chain("curve"),
+        states=chain("states"),
+        extra={name: concatenate(r.extra[name] for r in results) for name in results[0].extra},
+    )
+
+
+def solve_stack(backend, problem: Problem, max_memory: float = float("inf")) -> Result:
+    """Solve a stack in pieces that each work on at most ``max_memory`` bytes."""
+    solver = get_solver(problem.solver)
+    at_once = max(1, int(min(max_memory / max(solver.memory(problem), 1.0), problem.n_models)))
+    if at_once >= problem.n_models:
+        return solver.solve(backend, problem)
+    starts = range(0, problem.n_models, at_once)
+    return _join([solver.solve(backend, take(problem, slice(i, i + at_once))) for i in starts])
+
+
+def solve_many(
+    backend, problems: Sequence[Problem], max_memory: float = float("inf")
+) -> list[Result]:
+    """Solve problems of any kinds, those alike as one stack; results come in the given order."""
+    groups = defaultdict(list)
+    for i, problem in enumerate(problems):
+        groups[_key(problem)].append(i)
+    results: list = [None] * len(problems)
+    for members in groups.values():
+        together = [problems[i] for i in members]
+        result = solve_stack(backend, stack(together), max_memory)
+        parts = unstack(result, [problem.n_models for problem in together])
+        for i, part in zip(members, parts, strict=True):
+            results[i] = part
+    return results

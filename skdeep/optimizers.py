@@ -1,0 +1,64 @@
+"""First-order optimizers: one small function each, over a stack of flat parameter vectors.
+
+``step(xp, theta, grad, slots, t, lr, **hyper) -> (theta, slots)``: ``theta``, ``grad`` and every slot
+have shape ``(M, P)``; the step count ``t`` (from 1), the learning rate ``lr`` and each
+hyper-parameter have shape ``(M, 1)`` or are numbers. A step owns ``grad`` and ``slots``.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Optimizer(NamedTuple):
+    """An update rule.
+
+    Parameters
+    ----------
+    slots : int
+        How many arrays of theta's shape the rule keeps, all zero at first.
+    step : callable
+        See the module.
+    hyper : tuple of str
+        Names of the hyper-parameters that ``step`` takes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.optimizers import OPTIMIZERS
+    >>> sgd = OPTIMIZERS["sgd"]
+    >>> theta, slots = sgd.step(np, np.ones((1, 2)), np.ones((1, 2)), [np.zeros((1, 2))], 1, 0.1,
+    ...                         momentum=0.9)
+    >>> theta.tolist()
+    [[0.9, 0.9]]
+    """
+
+    slots: int
+    step: Callable[..., tuple[Any, list]]
+    hyper: tuple[str, ...] = ()
+
+
+def sgd(xp, theta, grad, slots, t, lr, *, momentum):
+    """Gradient descent with momentum (Polyak, 1964)."""
+    velocity = momentum * slots[0] - lr * grad
+    return theta + velocity, [velocity]
+
+
+def nesterov(xp, theta, grad, slots, t, lr, *, momentum):
+    """Nesterov's momentum, in the form of Sutskever et al. (2013)."""
+    velocity = momentum * slots[0] - lr * grad
+    return theta + momentum * velocity - lr * grad, [velocity]
+
+
+def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
+    """Adam (Kingma and Ba, 2015), the bias corrections folded into the learning rate."""
+    m = beta_1 * slots[0] + (1.0 - beta_1) * grad
+    v = beta_2 * slots[1] + (1.0 - beta_2) * (grad * grad)
+    rate = lr * (1.0 - beta_2**t) ** 0.5 / (1.0 - beta_1**t)
+    return theta - rate * m / (xp.sqrt(v) + epsilon), [m, v]
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(1, sgd, ("momentum",)),
+    "nesterov": Optimizer(1, nesterov, ("momentum",)),
+    "adam": Optimizer(2, adam, ("beta_1", "beta_2", "epsilon")),
+}

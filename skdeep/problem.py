@@ -1,0 +1,121 @@
+"""What a solver is given and what it gives back. Both lead with the model axis M."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .network import Network
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """M models to fit that share everything but numbers and rows.
+
+    Parameters
+    ----------
+    solver : str
+        Name in ``skdeep.solvers.SOLVERS``.
+    X : array or sparse array of shape (n, p)
+        The rows that all models share.
+    y : array of shape (n, k) or (M, n, k)
+        Encoded targets: indicator columns for classes, numbers for regression.
+    dtype : str
+        Floating-point type of the computation.
+    theta : ndarray of shape (M, P)
+        Where each model starts.
+    net : Network, optional
+        The shape of the models.
+    hyper : dict of str to ndarray of shape (M, 1)
+        Numeric hyper-parameters, which may differ from model to model.
+    options : dict of str to hashable
+        What shapes and control flow depend on; a stack shares it.
+    weights : ndarray of shape (n,) or (M, n), optional
+        Sample weights.
+    rows : list of M int arrays, optional
+        The rows that each model trains on, in order; all of them if None.
+    rngs : list of M RandomState, optional
+    validation : list of M Validation, optional
+    states : list of M solver-specific objects, optional
+        Where earlier training of each model stopped, to go on from there.
+    monitors : list of M callables or None, optional
+        ``monitor(epoch, theta, loss) -> bool`` runs after each epoch; True ends that model's fit.
+    """
+
+    solver: str
+    X: Any
+    y: Any
+    dtype: str
+    theta: np.ndarray
+    net: Network | None = None
+    hyper: Mapping[str, np.ndarray] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: np.ndarray | None = None
+    rows: list | None = None
+    rngs: list | None = None
+    validation: list | None = None
+    states: list | None = None
+    monitors: list | None = None
+
+    @property
+    def n_models(self) -> int:
+        return self.theta.shape[0]
+
+    def row_weights(self) -> np.ndarray:
+        """Sample weights of shape (M, n), zero for the rows that a model does not train on.
+
+        Where all models weigh all rows alike the shape is (M, 1), which broadcasts.
+        """
+        if self.weights is None and self.rows is None:
+            return np.ones((self.n_models, 1), dtype=self.dtype)
+        shape = (self.n_models, self.X.shape[0])
+        weights = np.ones(shape) if self.weights is None else np.broadcast_to(self.weights, shape)
+        if self.rows is not None:
+            kept = np.zeros(shape, dtype=bool)
+            for mask, rows in zip(kept, self.rows, strict=True):
+                mask[rows] = True
+            weights = np.where(kept, weights, 0.0)
+        return np.ascontiguousarray(weights, dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Validation:
+    """Rows held out of a model's training, and how to score its predictions on them.
+
+    ``rows`` picks rows of ``X``; ``score`` takes predictions of shape (len(rows), k).
+    """
+
+    X: Any
+    rows: np.ndarray | None
+    score: Callable[[np.ndarray], float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """What a solver found.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (M, P)
+    n_iter : ndarray of shape (M,)
+        Iterations or epochs done.
+    loss : ndarray of shape (M,)
+        Final value of the objective.
+    converged : ndarray of bool of shape (M,)
+        Whether the stopping rule was met.
+    curve : list of M lists, optional
+        The objective after each iteration.
+    states : list of M objects, optional
+        What ``Problem.states`` takes to go on from here.
+    extra : dict of str to array, optional
+        What else a solver found; each array leads with M.
+    """
+
+    theta: np.ndarray
+    n_iter: np.ndarray
+    loss: np.ndarray
+    converged: np.ndarray
+    curve: list | None = None
+    states: list | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
