@@ -5,11 +5,14 @@ from contextlib import contextmanager
 import numpy as np
 from array_api_compat import is_torch_array
 from sklearn.base import BaseEstimator
+from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .backends import get_backend
 from .backends.base import Backend
 from .batch import solve_many
+from .network import affine
 from .problem import Problem, Result
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -58,6 +61,37 @@ class Model(BaseEstimator):
     def _solve(self, backend: Backend, problem: Problem) -> Result:
         self.backend_ = str(backend)
         return solve_many(backend, [problem])[0]
+
+
+class LinearClassifier(LinearClassifierMixin, Model):
+    """Base of the classifiers with ``coef_`` and ``intercept_``; scikit-learn's mixin predicts."""
+
+    def decision_function(self, X):
+        """Confidence scores: the signed distances to the hyperplanes, scaled by the norm of coef_.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            In the binary case, scores above zero predict ``classes_[1]``.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        """
+        check_is_fitted(self)
+        backend = self._get_backend(X)
+        X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
+        dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coef_.dtype)
+        X, W, b = (
+            backend.asarray(array, dtype) for array in (X, self.coef_.T[None], self.intercept_)
+        )
+        scores = backend.to_numpy(affine(backend.xp, X, W, b)[0])
+        return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
 def to_host(X):
