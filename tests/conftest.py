@@ -1,0 +1,37 @@
+"""What every test may ask for: a backend to run on, and threads that do not fight."""
+
+from __future__ import annotations
+
+import os
+
+# The xdist workers share the cores: one thread of BLAS, OpenMP and torch each. It has to be said
+# before NumPy loads, and an environment that says otherwise is left to have its way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend; a test that takes it runs once on each."""
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="torch is not installed")
+    return request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu`, and say so, where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not gpu_present():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no GPU present"))
+
+
+def gpu_present() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
