@@ -143,7 +143,7 @@ def watch(jobs: Sequence[Job]) -> Iterator[Job]:
         print('No progress bar: it needs rich, pip install -e ".[progress]"', file=sys.stderr)
         yield from jobs
         return
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         line = bar.add_task("", total=len(jobs))
         for job in jobs:
             bar.update(line, description=f"{job.task} ({job.library})")
