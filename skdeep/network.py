@@ -90,7 +90,7 @@ def layers(xp, net: Network, theta):
 
 
 def affine(xp, X, W, b):
-    """``X W + b`` for rows X of shape ``(M, n, fan_in)``, or ``(n, fan_in)`` shared by all models."""
+    """``X W + b`` for rows X of shape ``(M, n, fan_in)``, or ``(n, fan_in)`` that all share."""
     if X.ndim == 2:
         # One product for the whole stack; it is also the form that a sparse X understands.
         M, fan_in, fan_out = W.shape
@@ -168,7 +168,9 @@ def value_and_grad(xp, net: Network, theta, X, y, w, l2):
 
     M = theta.shape[0]
     decayed = theta[:, : n_weights(net)]
-    grad = xp.concat([xp.reshape(g, (M, -1)) for g in reversed(weight_grads)], axis=1) + l2 * decayed
+    grad = (
+        xp.concat([xp.reshape(g, (M, -1)) for g in reversed(weight_grads)], axis=1) + l2 * decayed
+    )
     if net.intercept:
         grad = xp.concat([grad, *reversed(intercept_grads)], axis=1)
     penalty = 0.5 * l2[:, 0] * xp.sum(decayed * decayed, axis=1)

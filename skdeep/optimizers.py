@@ -1,6 +1,6 @@
 """First-order optimizers: one small function each, over a stack of flat parameter vectors.
 
-``step(xp, theta, grad, slots, t, lr, **hyper) -> (theta, slots)``: ``theta``, ``grad`` and every slot
+``step(xp, theta, grad, slots, t, lr, **hyper) -> (theta, slots)``: ``theta``, ``grad`` and slots
 have shape ``(M, P)``; the step count ``t`` (from 1), the learning rate ``lr`` and each
 hyper-parameter have shape ``(M, 1)`` or are numbers. A step owns ``grad`` and ``slots``.
 """

@@ -38,7 +38,7 @@ class InvScaling:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """The rate divided by ``factor`` at each plateau; training ends once it is below ``min_rate``."""
+    """The rate divided by ``factor`` at each plateau; training ends once it is ``min_rate``."""
 
     factor: float = 5.0
     min_rate: float = 1e-6

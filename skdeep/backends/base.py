@@ -1,4 +1,4 @@
-"""The interface of a backend: an array namespace, a device and faster twins of generic functions."""
+"""The interface of a backend: a namespace of arrays, a device, and faster twins of functions."""
 
 from collections.abc import Callable
 from types import ModuleType

@@ -1,0 +1,341 @@
+"""The multi-layer perceptron as a classifier."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    type_of_target,
+    unique_labels,
+)
+from sklearn.utils.validation import validate_data
+
+from .multilayer import BaseMultilayerPerceptron, has_partial_fit
+
+
+class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
+    """Multi-layer perceptron that minimises the log-loss.
+
+    Binary, multi-class and multi-label targets are recognised from ``y``.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
+        Units of each hidden layer.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        Activation of the hidden layers.
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        'lbfgs' is a quasi-Newton method on all rows at once, 'sgd' stochastic gradient descent
+        and 'adam' its variant by Kingma and Ba.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
+        training) when added to the loss.
+    batch_size : int or 'auto', default='auto'
+        Rows of a mini-batch; 'auto' means ``min(200, n_samples)``. Not used by 'lbfgs'.
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Schedule of the learning rate, for ``solver='sgd'``: constant; divided by
+        ``(t + 1) ** power_t`` where t counts rows seen; divided by five when progress stalls.
+    learning_rate_init : float, default=0.001
+        Initial learning rate, for 'sgd' and 'adam'.
+    power_t : float, default=0.5
+        Exponent of ``learning_rate='invscaling'``.
+    max_iter : int, default=200
+        Maximum number of epochs, or of iterations of 'lbfgs'.
+    shuffle : bool, default=True
+        Whether to shuffle the rows in each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the validation split and the batches. The same on every
+        backend.
+    tol : float, default=1e-4
+        Training stops when the loss, or the validation score, has not improved by this much for
+        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds it.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous solution.
+    momentum : float, default=0.9
+        Momentum of 'sgd', from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to hold out ``validation_fraction`` of the rows, stop when the score on them
+        stalls, and return to the best weights. For 'sgd' and 'adam'.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, from 0 to 1.
+    beta_1 : float, default=0.9
+        Decay of Adam's first moment, in [0, 1).
+    beta_2 : float, default=0.999
+        Decay of Adam's second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps Adam from dividing by zero.
+    n_iter_no_change : int, default=10
+        Epochs without improvement that are tolerated.
+    max_fun : int, default=15000
+        Maximum number of evaluations of the loss, for 'lbfgs'.
+    backend : str, default='auto'
+        Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
+        a registered name. 'auto' follows the data.
+    dtype : {'float32', 'float64', 'bfloat16'} or None, default=None
+        Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
+        needs torch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    backend_ : str
+        What the model was fitted on, such as 'torch:cuda:0'.
+    coefs_ : list of ndarray of shape (fan_in, fan_out)
+        Weights of each layer.
+    intercepts_ : list of ndarray of shape (fan_out,)
+        Intercepts of each layer.
+    loss_ : float
+        Loss of the last epoch, the penalty included.
+    best_loss_ : float or None
+        Smallest loss of an epoch; None under early stopping. Not set by 'lbfgs'.
+    loss_curve_ : list of float
+        Loss of each epoch. Not set by 'lbfgs'.
+    validation_scores_ : list of float or None
+        Score of each epoch on the held-out rows; None without early stopping.
+    best_validation_score_ : float or None
+        The best of them.
+    n_iter_ : int
+        Epochs or iterations done.
+    t_ : int
+        Rows seen in training.
+    n_layers_ : int
+        Number of layers, input and output included.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Activation of the output layer.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if ``X`` had names that are all strings.
+
+    See Also
+    --------
+    MLPRegressor : The same for regression.
+
+    References
+    ----------
+    D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
+    errors", Nature 323, 1986.
+
+    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010.
+
+    D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skdeep.neural_network import MLPClassifier
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> clf = MLPClassifier(random_state=1, max_iter=300).fit(X, y)
+    >>> clf.predict_proba(X[:2]).shape
+    (2, 2)
+    >>> clf.score(X, y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        backend="auto",
+        dtype=None,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.backend = backend
+        self.dtype = dtype
+
+    def _loss_name(self):
+        return "log_loss" if self._label_binarizer.y_type_ == "multiclass" else "binary_log_loss"
+
+    def _validate_input(self, X, y, incremental, reset):
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(unique_labels(y))
+        return X, self._label_binarizer.transform(y).astype(bool)
+
+    def _check_classes(self, classes):
+        """Raise if training that goes on would meet other classes than before."""
+        if self.warm_start and set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous "
+                f"call to fit. Previously got {self.classes_}, `y` has {classes}"
+            )
+        if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _decode(self, predicted):
+        """Labels from predictions of shape (n_samples, n_outputs)."""
+        return self._label_binarizer.inverse_transform(
+            predicted.ravel() if predicted.shape[1] == 1 else predicted
+        )
+
+    def _scorer(self, y, sample_weight):
+        truth = self._label_binarizer.inverse_transform(y.astype(int))
+        return lambda predicted: accuracy_score(
+            truth, self._decode(predicted), sample_weight=sample_weight
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or an indicator matrix for multi-label classification.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : MLPClassifier
+
+        Raises
+        ------
+        ValueError
+            If the data are not finite or do not fit together, or if training diverges; the
+            estimator is then as it was before.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Go on training for one epoch over the given rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever occur; needed in the first call.
+
+        Returns
+        -------
+        self : MLPClassifier
+        """
+        if _check_partial_fit_first_call(self, classes):
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X):
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Labels, or an indicator matrix after multi-label training.
+        """
+        return self._decode(self._predict_raw(X))
+
+    def predict_proba(self, X):
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        predicted = self._predict_raw(X)
+        if predicted.shape[1] == 1:
+            return np.hstack([1.0 - predicted, predicted])
+        return predicted
+
+    def predict_log_proba(self, X):
+        """Predict logarithms of probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return np.log(self.predict_proba(X))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
