@@ -52,7 +52,7 @@ def exponential(xp, raw):
 def sigmoid(xp, raw):
     """1 / (1 + exp(-raw)), exact in both tails."""
     e = xp.exp(-xp.abs(raw))
-    return xp.where(raw >= 0, xp.ones_like(e), e) / (1.0 + e)
+    return xp.where(raw >= 0, 1.0, e) / (1.0 + e)
 
 
 def softmax(xp, raw):
@@ -88,9 +88,10 @@ def poisson_hessian(xp, predicted, w, i, j):
 
 def binary_log_loss(xp, raw, y, w):
     """Negative log-likelihood of independent 0/1 targets (Cox, 1958), summed over outputs."""
-    e = xp.exp(-xp.abs(raw))
-    log_normaliser = xp.clip(raw, min=0.0) + xp.log1p(e)
-    probability = xp.where(raw >= 0, xp.ones_like(e), e) / (1.0 + e)
+    size = xp.abs(raw)
+    e = xp.exp(-size)
+    log_normaliser = 0.5 * (raw + size) + xp.log1p(e)
+    probability = xp.where(raw >= 0, 1.0, e) / (1.0 + e)
     return _weighted(xp, xp.sum(log_normaliser - y * raw, axis=-1), probability - y, w)
 
 

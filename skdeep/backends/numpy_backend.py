@@ -21,7 +21,7 @@ class NumpyBackend(Backend):
 
     def __init__(self):
         super().__init__("numpy", "cpu", xp)
-        self._buffers = {}
+        self._buffers, self._plans = {}, {}
         self.fused = {
             activations.relu: relu,
             activations.relu_backward: relu_backward,
@@ -29,6 +29,7 @@ class NumpyBackend(Backend):
             activations.tanh_backward: tanh_backward,
             activations.logistic: logistic,
             activations.logistic_backward: logistic_backward,
+            network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
             optimizers.sgd: sgd,
             optimizers.nesterov: nesterov,
@@ -57,43 +58,94 @@ class NumpyBackend(Backend):
         # The indices are known to be in bounds; "clip" lets NumPy write to `out` directly.
         return np.take(A, idx, axis=0, out=out, mode="clip")
 
+    def forward(self, xp, net, theta, X):
+        """Twin of ``network.forward``: a block of rows at a time, activations in place."""
+        if sp.issparse(X):
+            return network.forward(xp, net, theta, X)
+        plan, n = _Plan(net, theta), X.shape[-2]
+        scores = np.empty((len(theta), net.units[-1], n), dtype=theta.dtype)
+        rows = min(n, max(1, BLOCK * 8 // max(net.units[1:])))
+        outs = [np.empty((len(theta), units, rows), theta.dtype) for units in net.units[1:]]
+        for start in range(0, n, rows):
+            h = X[..., start : start + rows, :].mT
+            layers = zip(plan.weights, plan.intercepts, outs, strict=True)
+            for i, (W, b, out) in enumerate(layers):
+                h = np.matmul(W.mT, h, out=out[..., : h.shape[-1]])
+                if b is not None:
+                    h += b
+                if i < len(net.activations):
+                    h, _ = self.kernel(net.activations[i].forward)(np, h)
+            scores[..., start : start + rows] = h
+        return scores.mT
+
     def value_and_grad(self, xp, net, theta, X, y, w, l2):
-        """Twin of ``network.value_and_grad``: the same products, written in place."""
+        """Twin of ``network.value_and_grad``: the same products, written in place.
+
+        The gradient it returns is overwritten by the next call.
+        """
         if sp.issparse(X):
             return network.value_and_grad(xp, net, theta, X, y, w, l2)
-        grad = self.buffer("grad", theta.shape, theta.dtype)
-        weights, intercepts = network.layers(np, net, theta)
-        weight_grads, intercept_grads = network.layers(np, net, grad)
-        inputs, saved = [X], []
-        for i, (W, b) in enumerate(zip(weights, intercepts, strict=True)):
-            h = inputs[-1]
-            shape = (len(W), W.shape[2], h.shape[-2])
-            z = self.buffer(("z", i), shape, theta.dtype)
-            np.matmul(W.mT, h.mT, out=z)
+        plan = self._plan(net, theta, X.shape[-2])
+        h, saved = X.mT, []
+        inputs = [h]
+        for i, (W, b, z) in enumerate(zip(plan.weights, plan.intercepts, plan.z, strict=True)):
+            h = np.matmul(W.mT, h, out=z)
             if b is not None:
-                z += b.mT
+                h += b
             if i < len(net.activations):
-                z, s = self.kernel(net.activations[i].forward)(np, z)
+                h, s = self.kernel(net.activations[i].forward)(np, h)
                 saved.append(s)
-            inputs.append(z.mT)
+                inputs.append(h)
 
-        value, dz = net.loss.value_and_grad(xp, inputs.pop(), y, w)
-        for i in reversed(range(len(weights))):
-            np.matmul(inputs[i].mT, dz, out=weight_grads[i])
+        value, dz = net.loss.value_and_grad(np, h.mT, y, w)
+        dz = dz.mT
+        for i in reversed(range(len(inputs))):
+            np.matmul(inputs[i], dz.mT, out=plan.weight_grads[i])
             if net.intercept:
-                np.sum(dz, axis=-2, keepdims=True, out=intercept_grads[i])
+                np.add.reduce(dz, axis=-1, keepdims=True, out=plan.intercept_grads[i])
             if i > 0:
-                dh = self.buffer(("dh", i), inputs[i].mT.shape, theta.dtype)
-                np.matmul(weights[i], dz.mT, out=dh)
-                backward = self.kernel(net.activations[i - 1].backward)
-                dz = backward(np, saved[i - 1], dh).mT
+                # A product over a single output is an outer one, which BLAS is slow at.
+                product = np.multiply if dz.shape[-2] == 1 else np.matmul
+                dh = product(plan.weights[i], dz, out=plan.dh[i])
+                dz = self.kernel(net.activations[i - 1].backward)(np, saved[i - 1], dh)
 
-        decayed = theta[:, : network.n_weights(net)]
-        scaled = self.buffer("decayed", decayed.shape, theta.dtype)
-        np.multiply(decayed, l2, out=scaled)
-        grad[:, : decayed.shape[1]] += scaled
-        penalty = 0.5 * np.vecdot(scaled, decayed)
-        return value, penalty, grad
+        np.multiply(plan.decayed, l2, out=plan.decay)
+        plan.decayed_grad += plan.decay
+        penalty = 0.5 * np.vecdot(plan.decay, plan.decayed)
+        return value, penalty, plan.grad
+
+    def _plan(self, net, theta, n_rows):
+        key = net, theta.shape, theta.dtype, n_rows
+        plan = self._plans.get(key)
+        if plan is None or plan.theta is not theta:
+            plan = self._plans[key] = _Plan(net, theta, n_rows, plan)
+        return plan
+
+
+class _Plan:
+    """Views of theta and, to train on batches of ``n_rows`` rows, the buffers of a step.
+
+    Units lie before rows in all of them. ``old`` is a plan for another theta of the same shape.
+    """
+
+    def __init__(self, net, theta, n_rows=None, old=None):
+        M, dtype = len(theta), theta.dtype
+        self.theta = theta
+        self.weights, intercepts = network.layers(np, net, theta)
+        self.intercepts = [None if b is None else b.mT for b in intercepts]
+        if n_rows is None:
+            return
+        if old is None:
+            self.z = [np.empty((M, units, n_rows), dtype) for units in net.units[1:]]
+            self.dh = [None] + [np.empty((M, units, n_rows), dtype) for units in net.units[1:-1]]
+            self.grad = np.empty(theta.shape, dtype)
+            self.decay = np.empty((M, network.n_weights(net)), dtype)
+        else:
+            self.z, self.dh, self.grad, self.decay = old.z, old.dh, old.grad, old.decay
+        self.weight_grads, intercept_grads = network.layers(np, net, self.grad)
+        self.intercept_grads = [None if g is None else g.mT for g in intercept_grads]
+        self.decayed = theta[:, : self.decay.shape[1]]
+        self.decayed_grad = self.grad[:, : self.decay.shape[1]]
 
 
 def relu(xp, z):

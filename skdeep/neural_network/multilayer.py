@@ -249,7 +249,8 @@ class BaseMultilayerPerceptron(Model):
         net = network.build(units, self._loss_name(), self.activation)
         dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coefs_[0].dtype)
         theta, X = backend.asarray(self._theta()[None], dtype), backend.asarray(X, dtype)
-        return backend.to_numpy(network.predict(backend.xp, net, theta, X))[0]
+        raw = backend.kernel(network.forward)(backend.xp, net, theta, X)
+        return backend.to_numpy(net.loss.predict(backend.xp, raw))[0]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

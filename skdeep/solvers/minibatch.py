@@ -62,16 +62,17 @@ def batches(orders: list[np.ndarray], batch_size: int):
     fewer rows than another has short or empty batches at the end; its indices are padded.
     """
     lengths = np.array([len(order) for order in orders])
-    longest = lengths.max()
+    longest = int(lengths.max())
     if (lengths == longest).all():
         order = np.stack(orders)
     else:
         order = np.zeros((len(orders), longest), dtype=np.intp)
         for padded, rows in zip(order, orders, strict=True):
             padded[: len(rows)] = rows
-    for start in range(0, longest, batch_size):
-        stop = min(start + batch_size, longest)
-        yield order[:, start:stop], np.clip(lengths - start, 0, stop - start)
+    starts = np.arange(0, longest, batch_size)[:, None]
+    counts = np.minimum(np.maximum(lengths - starts, 0), batch_size)
+    for start, n in zip(starts[:, 0].tolist(), counts, strict=True):
+        yield order[:, start : start + batch_size], n
 
 
 def _permute(problem: Problem, m: int, order: np.ndarray) -> np.ndarray:
@@ -150,33 +151,28 @@ def _train_epoch(backend, problem: Problem, data, stack: _Stack, orders: list) -
     n_rows = X.shape[0]
     take, gradient = backend.kernel(gather), backend.kernel(value_and_grad)
     update = backend.kernel(stack.optimizer.step)
-    hyper = {name: problem.hyper[name][stack.models] for name in stack.optimizer.hyper}
-    hyper = {name: _numbers(backend, values, dtype) for name, values in hyper.items()}
+    hyper = {
+        name: _numbers(backend, problem.hyper[name][stack.models], dtype)
+        for name in stack.optimizer.hyper
+    }
     l2 = problem.hyper["l2"][stack.models]
     models = backend.asarray(stack.models)
     loss_scale = problem.options["loss_scale"]
-
     lengths = np.array([len(order) for order in orders])
     steps = list(batches(orders, problem.options["batch_size"]))
     rates = _learning_rates(problem, stack, len(steps))
-    total = xp.zeros(len(orders), dtype=stack.theta.dtype, device=backend.device)
+
+    total, last_n = 0.0, None
     for (idx, n), rate in zip(steps, rates, strict=True):
-        even = (n == idx.shape[1]).all()
         idx = backend.asarray(idx)
-        if even and weights is None:
-            size = n[:, None].astype(float)
-            w = backend.asarray(1.0 / size, dtype)
-        else:
-            real = backend.asarray(np.arange(idx.shape[1]) < n[:, None], dtype)
-            w = (
-                real
-                if weights is None
-                else real * _gather_own(take, xp, weights, idx, models, n_rows)
-            )
-            size = xp.sum(w, axis=1, keepdims=True)
-            # A batch without weight teaches nothing; it must not divide by zero either.
-            w = w / xp.where(size > 0, size, xp.ones_like(size))
-            size = backend.to_numpy(xp.where(size > 0, size, xp.ones_like(size)))
+        # Batches are alike but for the last, unless samples have weights.
+        if weights is not None or last_n is None or (n != last_n).any():
+            own = None if weights is None else _gather_own(take, xp, weights, idx, models, n_rows)
+            w, size = _batch_weights(backend, own, n, idx.shape[1], dtype)
+            decay = backend.asarray(l2 / size, dtype)
+            share = backend.asarray(n / lengths, dtype)
+            training, last_n = n[:, None] > 0, n
+            everyone = training.all()
         value, penalty, grad = gradient(
             xp,
             problem.net,
@@ -184,29 +180,40 @@ def _train_epoch(backend, problem: Problem, data, stack: _Stack, orders: list) -
             take(xp, X, idx),
             _gather_own(take, xp, y, idx, models, n_rows),
             w,
-            backend.asarray(l2 / size, dtype),
+            decay,
         )
-        stack.step += n[:, None] > 0
-        theta, slots = update(
-            xp,
-            stack.theta,
-            grad,
-            stack.slots,
-            _numbers(backend, stack.step, dtype),
-            _numbers(backend, rate, dtype),
-            **hyper,
-        )
-        if (n > 0).all():
+        stack.step += training
+        step, rate = _numbers(backend, stack.step, dtype), _numbers(backend, rate, dtype)
+        theta, slots = update(xp, stack.theta, grad, stack.slots, step, rate, **hyper)
+        if everyone:
             stack.theta, stack.slots = theta, slots
         else:
             # Even a zero gradient would move Adam: a model out of batches stands still.
-            going = backend.asarray(n > 0)[:, None]
+            going = backend.asarray(training)
             stack.theta = xp.where(going, theta, stack.theta)
             stack.slots = [
                 xp.where(going, new, old) for new, old in zip(slots, stack.slots, strict=True)
             ]
-        total = total + (loss_scale * value + penalty) * backend.asarray(n / lengths, dtype)
+        total = total + (loss_scale * value + penalty) * share
     return backend.to_numpy(total)
+
+
+def _batch_weights(backend, weights, n, batch_size, dtype):
+    """Row weights of a batch that sum to one for each model, and what they summed to before.
+
+    ``n`` of the ``batch_size`` rows are real for each model; ``weights`` (M, b) are those of the
+    samples, or None.
+    """
+    if weights is None and (n == batch_size).all():
+        size = n[:, None].astype(float)
+        return backend.asarray(1.0 / size, dtype), size
+    w = backend.asarray(np.arange(batch_size) < n[:, None], dtype)
+    if weights is not None:
+        w = w * weights
+    size = np.asarray(backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
+    # A batch without weight teaches nothing; it must not divide by zero either.
+    size = np.where(size > 0, size, 1.0)
+    return w / backend.asarray(size, dtype), size
 
 
 def _numbers(backend, values: np.ndarray, dtype):
