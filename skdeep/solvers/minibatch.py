@@ -114,6 +114,17 @@ class _Stack:
         self.slots = [self.xp.take(slot, index, axis=0) for slot in self.slots]
         self.models, self.step = self.models[going], self.step[going]
 
+    def snapshot(self) -> list:
+        return [self.xp.asarray(array, copy=True) for array in (self.theta, *self.slots)]
+
+    def restore(self, before: list, models: np.ndarray) -> None:
+        """Undo what has happened to some of the models, a mask of shape (M, 1)."""
+        undo = self.backend.asarray(models)
+        self.theta, *self.slots = (
+            self.xp.where(undo, old, new)
+            for old, new in zip(before, (self.theta, *self.slots), strict=True)
+        )
+
     def theta_of(self, i: int) -> np.ndarray:
         return np.array(self.backend.to_numpy(self.theta[i]))
 
@@ -184,16 +195,11 @@ def _train_epoch(backend, problem: Problem, data, stack: _Stack, orders: list) -
         )
         stack.step += training
         step, rate = _numbers(backend, stack.step, dtype), _numbers(backend, rate, dtype)
-        theta, slots = update(xp, stack.theta, grad, stack.slots, step, rate, **hyper)
-        if everyone:
-            stack.theta, stack.slots = theta, slots
-        else:
+        before = None if everyone else stack.snapshot()
+        stack.theta, stack.slots = update(xp, stack.theta, grad, stack.slots, step, rate, **hyper)
+        if before:
             # Even a zero gradient would move Adam: a model out of batches stands still.
-            going = backend.asarray(training)
-            stack.theta = xp.where(going, theta, stack.theta)
-            stack.slots = [
-                xp.where(going, new, old) for new, old in zip(slots, stack.slots, strict=True)
-            ]
+            stack.restore(before, ~training)
         total = total + (loss_scale * value + penalty) * share
     return backend.to_numpy(total)
 

@@ -1,0 +1,155 @@
+"""A stack of unlike models gives what separate fits give."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from skdeep import network
+from skdeep.backends import get_backend
+from skdeep.batch import solve_many, solve_stack, stack, take, unstack
+from skdeep.problem import Problem, Validation
+from skdeep.schedules import Adaptive, Constant
+
+SEEDS = range(7)
+
+
+def training_problem(X, Y, seed, *, early_stopping=False, weighted=False, **options):
+    """A small net on its own rows, with its own seed, decay, rate and patience."""
+    rng = np.random.RandomState(seed)
+    net = network.build((X.shape[1], 8, Y.shape[1]), "log_loss", "tanh")
+    rows = rng.permutation(len(X))[: 150 + 13 * seed]
+    held_out = rng.permutation(len(X))[:40]
+    truth = Y[held_out].argmax(axis=1)
+    hyper = {
+        "l2": 10.0 ** -(seed % 4),
+        "learning_rate_init": 0.01 * (1 + seed),
+        "max_iter": 5 + seed,
+        "tol": 1e-2,
+        "n_iter_no_change": 1 + seed % 3,
+        "beta_1": 0.9,
+        "beta_2": 0.99,
+        "epsilon": 1e-8,
+        "momentum": 0.5,
+    }
+    return Problem(
+        solver="minibatch",
+        X=X,
+        y=Y,
+        dtype="float64",
+        theta=0.1 * rng.randn(1, network.n_parameters(net)),
+        net=net,
+        hyper={name: np.array([[float(value)]]) for name, value in hyper.items()},
+        options={
+            "optimizer": "adam",
+            "schedule": Constant(),
+            "batch_size": 32,
+            "shuffle": True,
+            "loss_scale": 1.0,
+            "verbose": False,
+            **options,
+        },
+        weights=np.random.RandomState(seed).rand(1, len(X)) if weighted else None,
+        rows=[rows],
+        rngs=[np.random.RandomState(seed)],
+        validation=[
+            Validation(X=X, rows=held_out, score=lambda p: (p.argmax(axis=1) == truth).mean())
+        ]
+        if early_stopping
+        else None,
+        states=[None],
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:400] / 16.0, (y[:400, None] == np.arange(10)).astype(float)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"optimizer": "nesterov"},
+        {"optimizer": "sgd", "schedule": Adaptive()},
+        {"early_stopping": True},
+        {"weighted": True},
+        {"shuffle": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_stack_of_seven_unlike_models(digits, case, backend):
+    if backend == "torch":
+        pytest.importorskip("torch")
+    backend = get_backend(backend)
+
+    def problems():
+        return [training_problem(*digits, seed, **case) for seed in SEEDS]
+
+    together = solve_many(backend, problems())
+    assert stack(problems()).n_models == 7
+    for problem, result in zip(problems(), together, strict=True):
+        (alone,) = solve_many(backend, [problem])
+        np.testing.assert_allclose(result.theta, alone.theta, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(result.curve[0], alone.curve[0], rtol=1e-8)
+        assert result.n_iter == alone.n_iter
+        assert result.converged == alone.converged
+        assert result.states[0].samples == alone.states[0].samples
+    assert len({int(r.n_iter[0]) for r in together}) > 1, "the models should end at other epochs"
+
+
+def test_memory_bound_cuts_the_stack_and_changes_nothing(digits):
+    backend = get_backend("numpy")
+    whole = solve_stack(backend, stack([training_problem(*digits, s) for s in SEEDS]))
+    in_pieces = solve_stack(
+        backend, stack([training_problem(*digits, s) for s in SEEDS]), max_memory=2e5
+    )
+    np.testing.assert_allclose(in_pieces.theta, whole.theta, rtol=1e-8)
+    assert len(in_pieces.curve) == 7
+
+
+def test_take_and_unstack_undo_stack(digits):
+    problems = [training_problem(*digits, seed, weighted=True) for seed in SEEDS]
+    together = stack(problems)
+    for i, problem in enumerate(problems):
+        one = take(together, slice(i, i + 1))
+        np.testing.assert_array_equal(one.theta, problem.theta)
+        np.testing.assert_array_equal(one.rows[0], problem.rows[0])
+        np.testing.assert_array_equal(one.weights, problem.weights)
+    result = solve_stack(get_backend("numpy"), together)
+    parts = unstack(result, [2, 5])
+    np.testing.assert_array_equal(parts[1].theta, result.theta[2:])
+
+
+def test_a_diverging_model_hurts_no_other(digits):
+    problems = [training_problem(*digits, seed, optimizer="sgd") for seed in range(2)]
+    problems[1].hyper["learning_rate_init"][:] = 1e200
+    with np.errstate(all="ignore"):
+        good, bad = solve_many(get_backend("numpy"), problems)
+    assert not np.isfinite(bad.loss).any()
+    (alone,) = solve_many(get_backend("numpy"), [training_problem(*digits, 0, optimizer="sgd")])
+    np.testing.assert_allclose(good.theta, alone.theta, rtol=1e-8)
+
+
+def test_monitor_ends_its_model_only(digits):
+    problems = [training_problem(*digits, seed) for seed in (4, 5)]
+    seen = []
+
+    def monitor(epoch, theta, loss):
+        seen.append((epoch, theta.shape, float(loss)))
+        return epoch == 2
+
+    watched = take(problems[0], slice(0, 1))
+    watched = type(watched)(**{**vars(watched), "monitors": [monitor]})
+    stopped, other = solve_many(get_backend("numpy"), [watched, problems[1]])
+    assert stopped.n_iter == 2 and stopped.converged.all() and len(seen) == 2
+    assert other.n_iter > 2
+    assert seen[-1][2] == pytest.approx(stopped.loss[0])
+
+
+def test_row_weights_are_zero_outside_the_rows(digits):
+    weights = training_problem(*digits, 3, weighted=True).row_weights()
+    problem = training_problem(*digits, 3, weighted=True)
+    assert weights.shape == (1, len(digits[0]))
+    assert set(np.flatnonzero(weights[0])) == set(problem.rows[0])
