@@ -1,0 +1,5 @@
+"""Linear classifiers: the perceptron and logistic regression."""
+
+from .logistic import LogisticRegression
+
+__all__ = ["LogisticRegression"]

@@ -1,0 +1,521 @@
+"""Logistic regression, binary and multinomial."""
+
+import warnings
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model._base import SparseCoefMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import Hidden, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ..base import LinearClassifier, Model, require_finite, to_host, unchanged_on_error
+from ..losses import sigmoid, softmax
+from ..network import build, n_parameters
+from ..problem import Problem, Result
+
+_ADVICE = """
+You might also want to scale the data as shown in:
+    https://scikit-learn.org/stable/modules/preprocessing.html
+Please also refer to the documentation for alternative solver options:
+    https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
+
+_SAG_MESSAGE = "The max_iter was reached which means the coef_ did not converge"
+
+
+class Algorithm(NamedTuple):
+    """What serves a value of ``solver``, and what it accepts.
+
+    Parameters
+    ----------
+    smooth : str
+        Name in ``skdeep.solvers.SOLVERS`` for an L2 penalty or none.
+    penalties : tuple of str or None
+    message : str
+        Of the ConvergenceWarning, with places for n_iter, max_iter and loss.
+    multinomial, dual : bool
+    """
+
+    smooth: str
+    penalties: tuple
+    message: str
+    multinomial: bool = True
+    dual: bool = False
+
+
+ALGORITHMS = {
+    "lbfgs": Algorithm(
+        "lbfgs",
+        ("l2", None),
+        "lbfgs failed to converge after {n_iter} iteration(s):\nthe largest entry of the gradient "
+        "is above tol.\n\nIncrease the number of iterations to improve the convergence "
+        "(max_iter={max_iter})." + _ADVICE,
+    ),
+    "newton-cg": Algorithm(
+        "lbfgs",
+        ("l2", None),
+        "newton-cg failed to converge at loss = {loss}. Increase the number of iterations.",
+    ),
+    "newton-cholesky": Algorithm(
+        "lbfgs", ("l2", None), "Newton solver did not converge after {n_iter} iterations."
+    ),
+    "liblinear": Algorithm(
+        "lbfgs",
+        ("l2", "l1"),
+        "Liblinear failed to converge, increase the number of iterations.",
+        multinomial=False,
+        dual=True,
+    ),
+    "sag": Algorithm("lbfgs", ("l2", None), _SAG_MESSAGE),
+    "saga": Algorithm("lbfgs", ("l2", "l1", "elasticnet", None), _SAG_MESSAGE),
+}
+
+
+def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
+    """Raise scikit-learn's errors for combinations that do not exist."""
+    algorithm = ALGORITHMS[solver]
+    if penalty == "elasticnet" and solver == "liblinear":
+        raise ValueError(f"Only 'saga' solver supports elasticnet penalty, got solver={solver}.")
+    if penalty is None and solver == "liblinear":
+        raise ValueError(
+            "C=np.inf as well as penalty=None is not supported for the liblinear solver"
+        )
+    if penalty not in algorithm.penalties:
+        raise ValueError(
+            f"Solver {solver} supports only 'l2' or None penalties, got {penalty} penalty."
+        )
+    if dual and not algorithm.dual:
+        raise ValueError(f"Solver {solver} supports only dual=False, got dual={dual}")
+
+
+class Penalty(NamedTuple):
+    """The penalty asked for: its name, and the two numbers that it stands for."""
+
+    name: str | None
+    C: float
+    l1_ratio: float
+
+
+def check_n_classes(solver: str, classes) -> None:
+    """Raise scikit-learn's errors for too few or too many classes."""
+    if len(classes) < 2:
+        raise ValueError(
+            "This solver needs samples of at least 2 classes in the data, but the data contains "
+            f"only one class: {classes[0]!r}"
+        )
+    if len(classes) > 2 and not ALGORITHMS[solver].multinomial:
+        raise ValueError(
+            f"The '{solver}' solver does not support multiclass classification (n_classes >= 3). "
+            "Either use another solver or wrap the estimator in a OneVsRestClassifier to keep "
+            "applying a one-versus-rest scheme."
+        )
+
+
+def indicators(codes: np.ndarray, n_classes: int, dtype: str) -> np.ndarray:
+    """Targets of shape (n, k), class-major in memory; k is 1 for two classes."""
+    if n_classes == 2:
+        return (codes == 1).astype(dtype)[:, None]
+    return (codes[None, :] == np.arange(n_classes)[:, None]).astype(dtype).T
+
+
+class LogisticRegression(SparseCoefMixin, LinearClassifier):
+    """Logistic regression classifier.
+
+    Minimises ``sum_i s_i loss(y_i, w·x_i + b) + penalty(w) / C`` with the log loss (Cox, 1958),
+    binary or, for three classes and more, multinomial. The penalty is
+    ``l1_ratio ‖w‖₁ + (1 - l1_ratio) / 2 ‖w‖₂²``; the intercept is free.
+
+    Parameters
+    ----------
+    penalty : {'l1', 'l2', 'elasticnet', None}, default='l2'
+        .. deprecated:: scikit-learn 1.8
+           Use `l1_ratio` and `C`: ``l1_ratio=0`` for 'l2', ``l1_ratio=1`` for 'l1', a number
+           between for 'elasticnet', ``C=np.inf`` for None.
+
+    C : float, default=1.0
+        Inverse of the regularisation strength, positive. ``np.inf`` is no penalty.
+
+    l1_ratio : float, default=0.0
+        Share of the L1 norm in the penalty, between 0 and 1.
+
+    dual : bool, default=False
+        Accepted with ``solver='liblinear'`` and an L2 penalty. The two formulations have one
+        solution; the primal one is solved.
+
+    tol : float, default=1e-4
+        Bound of the largest entry of the gradient of the objective divided by the sum of the
+        sample weights (with L1, of the subgradient of least norm), at which iterations end. Under
+        'liblinear' it is relative to the gradient at zero, times the share of the rarer class.
+
+    fit_intercept : bool, default=True
+        Whether the decision function has a constant term.
+
+    intercept_scaling : float, default=1
+        Under 'liblinear' the intercept is penalised, as the weight of a constant feature of this
+        value.
+
+    class_weight : dict or 'balanced', default=None
+        Weights of the classes as ``{class_label: weight}``, 1 if not given. 'balanced' is
+        ``n_samples / (n_classes * np.bincount(y))``. They multiply `sample_weight`.
+
+    random_state : int, RandomState instance, default=None
+        Accepted for scikit-learn's sake: no algorithm here is random.
+
+    solver : {'lbfgs', 'liblinear', 'newton-cg', 'newton-cholesky', 'sag', 'saga'}, default='lbfgs'
+        It decides the objective and what is accepted. What computes:
+
+        ================= ============== =========== =====================================
+        solver            l1_ratio       multinomial computed by
+        ================= ============== =========== =====================================
+        'lbfgs'           0              yes         L-BFGS in whitened coordinates
+        'newton-cholesky' 0              yes         Newton's method, Cholesky
+        'newton-cg'       0              yes         the same; conjugate gradients if large
+        'liblinear'       0 or 1         no          the same; proximal Newton for L1
+        'sag'             0              yes         L-BFGS in whitened coordinates
+        'saga'            from 0 to 1    yes         the same; proximal Newton for L1
+        ================= ============== =========== =====================================
+
+        'sag' and 'saga' reach the optimum that scikit-learn's stochastic solvers converge to, by
+        faster and deterministic means; `n_iter_` counts the iterations of those.
+
+    max_iter : int, default=100
+        Most iterations.
+
+    verbose : int, default=0
+        Accepted for scikit-learn's sake.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the previous solution. Without effect under 'liblinear'.
+
+    n_jobs : int, default=None
+        .. deprecated:: scikit-learn 1.8
+           Without effect.
+
+    backend : str, default="auto"
+        "numpy", "torch", "torch:cuda" …; "auto" follows the data.
+
+    dtype : {"float32", "float64", "bfloat16"}, default=None
+        Type to compute in; None is that of the data.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Coefficients; one row if there are two classes. :meth:`sparsify` makes it sparse.
+
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts, zero without `fit_intercept`.
+
+    n_features_in_ : int
+        Number of features seen during :term:`fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during :term:`fit`, if they are all strings.
+
+    n_iter_ : ndarray of shape (1,)
+        Iterations done.
+
+    backend_ : str
+        What the model was computed on.
+
+    References
+    ----------
+    Cox (1958), The regression analysis of binary sequences.
+    Liu & Nocedal (1989), On the limited memory BFGS method for large scale optimization.
+    Lee, Sun & Saunders (2014), Proximal Newton-type methods for minimizing composite functions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdeep.linear_model import LogisticRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> model.predict(X[:2, :]).tolist()
+    [0, 0]
+    >>> model.predict_proba(X[:2, :]).shape
+    (2, 3)
+    >>> round(model.score(X, y), 2)
+    0.97
+    """
+
+    _parameter_constraints: dict = {
+        **Model._parameter_constraints,
+        "penalty": [
+            StrOptions({"l1", "l2", "elasticnet"}),
+            None,
+            Hidden(StrOptions({"deprecated"})),
+        ],
+        "C": [Interval(Real, 0, None, closed="right")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+        "dual": ["boolean"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "random_state": ["random_state"],
+        "solver": [StrOptions(set(ALGORITHMS))],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "n_jobs": [None, Integral],
+    }
+
+    def __init__(
+        self,
+        penalty="deprecated",
+        *,
+        C=1.0,
+        l1_ratio=0.0,
+        dual=False,
+        tol=1e-4,
+        fit_intercept=True,
+        intercept_scaling=1,
+        class_weight=None,
+        random_state=None,
+        solver="lbfgs",
+        max_iter=100,
+        verbose=0,
+        warm_start=False,
+        n_jobs=None,
+        backend="auto",
+        dtype=None,
+    ):
+        self.penalty = penalty
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.backend = backend
+        self.dtype = dtype
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, 1 if not given.
+
+        Returns
+        -------
+        self : LogisticRegression
+
+        Raises
+        ------
+        ValueError
+            For a combination of parameters that does not exist, invalid data, a single class, or
+            coefficients that are not finite.
+        """
+        penalty = self._resolve_penalty()
+        check_solver(self.solver, penalty.name, self.dual)
+        with unchanged_on_error(self):
+            backend = self._get_backend(X)
+            X, y = validate_data(
+                self,
+                to_host(X),
+                to_host(y),
+                accept_sparse="csr",
+                dtype=np.float64 if self.solver == "liblinear" else [np.float64, np.float32],
+                order="C",
+                accept_large_sparse=self.solver not in ("liblinear", "sag", "saga"),
+            )
+            check_classification_targets(y)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+            check_n_classes(self.solver, self.classes_)
+            if self.solver == "liblinear" and X.max() > 1e30:
+                raise ValueError(
+                    "Using the 'liblinear' solver while X contains a maximum value > 1e30 results "
+                    "in a frozen fit. Please choose another solver or rescale the input X."
+                )
+            weights = self._row_weights(X, y, codes, sample_weight)
+            problem = self._problem(X, codes, weights, penalty)
+            result = self._solve(backend, problem)
+            require_finite(result.theta)
+            self._take_in(result, problem, X.dtype)
+        return self
+
+    def _resolve_penalty(self) -> "Penalty":
+        """What ``penalty``, ``l1_ratio`` and ``C`` ask for, with scikit-learn's warnings."""
+        ratio, name = self.l1_ratio, self.penalty
+        if name == "deprecated":
+            if ratio is None:
+                warnings.warn(
+                    "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in "
+                    "1.10. Use 0<=l1_ratio<=1 instead.",
+                    FutureWarning,
+                    stacklevel=3,
+                )
+            name = {0: "l2", None: "l2", 1: "l1"}.get(ratio, "elasticnet")
+            if np.isinf(self.C):
+                name = None
+        else:
+            warnings.warn(
+                "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid "
+                "this warning, leave 'penalty' set to its default value and use 'l1_ratio' or 'C' "
+                "instead. Use l1_ratio=0 instead of penalty='l2', l1_ratio=1 instead of "
+                "penalty='l1', l1_ratio set to a float between 0 and 1 instead of "
+                "penalty='elasticnet', and C=np.inf instead of penalty=None.",
+                FutureWarning,
+                stacklevel=3,
+            )
+            if (name, ratio) != ("l2", 0) and (name, ratio) != ("l1", 1) and name in ("l1", "l2"):
+                warnings.warn(
+                    f"Inconsistent values: penalty={name} with l1_ratio={ratio}. penalty is "
+                    "deprecated. Please use l1_ratio only.",
+                    stacklevel=3,
+                )
+            if name is None and self.C != 1.0:
+                warnings.warn(
+                    "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3
+                )
+        if name == "elasticnet" and ratio is None:
+            raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
+        if name != "elasticnet" and ratio is not None and 0 < ratio < 1:
+            warnings.warn(
+                "l1_ratio parameter is only used when penalty is 'elasticnet'. Got "
+                f"(penalty={name})",
+                stacklevel=3,
+            )
+        if self.n_jobs is not None:
+            warnings.warn(
+                "'n_jobs' has no effect since 1.8 and will be removed in 1.10. You provided "
+                f"'n_jobs={self.n_jobs}', please leave it unspecified.",
+                FutureWarning,
+                stacklevel=3,
+            )
+        C = np.inf if name is None else self.C
+        return Penalty(name, C, {"l1": 1.0, "elasticnet": ratio}.get(name, 0.0))
+
+    def _row_weights(self, X, y, codes, sample_weight):
+        """Sample weights times class weights, or None if all are one."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = _check_sample_weight(to_host(sample_weight), X, dtype=X.dtype, copy=True)
+        if self.class_weight is not None:
+            per_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight
+            )
+            weights *= per_class[codes]
+        return weights
+
+    def _problem(self, X, codes, weights, penalty) -> Problem:
+        """The problem of this fit, a stack of one."""
+        n_classes, dtype = len(self.classes_), self._compute_dtype(X)
+        units = (X.shape[1], 1 if n_classes == 2 else n_classes)
+        loss = "binary_log_loss" if n_classes == 2 else "log_loss"
+        net = build(units, loss, intercept=self.fit_intercept)
+        total = float(X.shape[0] if weights is None else weights.sum())
+        strength = 1.0 / (penalty.C * total)
+        hyper = {"tol": self.tol, "max_iter": self.max_iter}
+        hyper["l2"] = strength * (1.0 - penalty.l1_ratio)
+        if self.solver == "liblinear":
+            hyper["l2_intercept"] = hyper["l2"] / self.intercept_scaling**2
+        solver = ALGORITHMS[self.solver].smooth
+        return Problem(
+            solver=solver,
+            X=X,
+            y=indicators(codes, n_classes, dtype),
+            dtype=dtype,
+            theta=self._start(net, dtype),
+            net=net,
+            hyper={name: np.full((1, 1), value, dtype="float64") for name, value in hyper.items()},
+            weights=weights,
+        )
+
+    def _start(self, net, dtype) -> np.ndarray:
+        """Zero, or under ``warm_start`` the previous solution."""
+        theta = np.zeros((1, n_parameters(net)), dtype=dtype)
+        if self.warm_start and hasattr(self, "coef_") and self.solver != "liblinear":
+            coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
+            if coef.T.shape != net.units:
+                raise ValueError(
+                    f"warm_start=True needs coef_ of shape {net.units[::-1]}, but the previous fit "
+                    f"left {coef.shape}: the classes or features have changed."
+                )
+            theta[0, : coef.size] = coef.T.ravel()
+            if self.fit_intercept:
+                theta[0, coef.size :] = self.intercept_
+        return theta
+
+    def _take_in(self, result: Result, problem: Problem, dtype) -> None:
+        """Fitted attributes from what the solver found."""
+        p, k = problem.net.units
+        theta = result.theta[0].astype(dtype)
+        self.coef_ = theta[: p * k].reshape(p, k).T.copy()
+        self.intercept_ = theta[p * k :].copy() if self.fit_intercept else np.zeros(k, dtype=dtype)
+        self.n_iter_ = result.n_iter.astype(np.int32)
+        if not result.converged[0]:
+            message = ALGORITHMS[self.solver].message.format(
+                n_iter=self.n_iter_[0], max_iter=self.max_iter, loss=result.loss[0]
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+    def decision_function(self, X):
+        if sparse.issparse(getattr(self, "coef_", None)):
+            X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
+            scores = X @ self.coef_.T
+            scores = (scores.toarray() if sparse.issparse(scores) else scores) + self.intercept_
+            return scores[:, 0] if scores.shape[1] == 1 else scores
+        return super().decision_function(X)
+
+    decision_function.__doc__ = LinearClassifier.decision_function.__doc__
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            positive = sigmoid(np, scores)
+            return np.stack([1.0 - positive, positive]).T
+        return softmax(np, scores)
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return np.log(self.predict_proba(X))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_class = ALGORITHMS[self.solver].multinomial
+        return tags

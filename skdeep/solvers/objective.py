@@ -1,0 +1,177 @@
+"""What the full-batch solvers minimise, and its restriction to a line.
+
+The objective of a model is the weighted mean of the loss over its rows plus weight decay. Solvers
+walk from :class:`Point` to point along lines. For a linear model the scores along a line are
+linear in the step, so that trying a step costs no product with ``X``.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..network import Network, affine_backward, forward, n_weights, value_and_grad
+
+
+class Point(NamedTuple):
+    """Where M models stand: theta (M, P), objective (M,), gradient (M, P), scores (M, n, k)."""
+
+    theta: Any
+    value: Any
+    grad: Any
+    raw: Any = None
+
+
+class Data(NamedTuple):
+    """Rows, targets, normalised row weights (M, n) or (M, 1), and weight decay (M, P)."""
+
+    X: Any
+    y: Any
+    w: Any
+    decay: Any
+
+
+def mean_weights(problem) -> np.ndarray:
+    """Row weights that sum to one in each model, of shape (M, n), or (M, 1) if all weigh alike."""
+    w = problem.row_weights()
+    total = np.sum(w, axis=1, keepdims=True, dtype="float64")
+    if w.shape[1] == 1:
+        total = total * problem.X.shape[0]
+    return (w / total).astype(problem.dtype)
+
+
+def weight_decay(problem) -> np.ndarray:
+    """Coefficient of half the square of each parameter, of shape (M, P).
+
+    Intercepts are free unless ``hyper`` has "l2_intercept".
+    """
+    M, P = problem.theta.shape
+    decay = np.zeros((M, P), dtype=problem.dtype)
+    decay[:, n_weights(problem.net) :] = problem.hyper.get("l2_intercept", 0.0)
+    decay[:, : n_weights(problem.net)] = problem.hyper["l2"]
+    return decay
+
+
+def load(backend, problem) -> Data:
+    """The data of a problem as arrays of the backend."""
+    y = problem.y
+    # Class-major in memory, like the scores.
+    y = backend.xp.matrix_transpose(backend.asarray(np.swapaxes(y, -1, -2), problem.dtype))
+    return Data(
+        X=backend.asarray(problem.X, problem.dtype),
+        y=y,
+        w=backend.asarray(mean_weights(problem), problem.dtype),
+        decay=backend.asarray(weight_decay(problem), problem.dtype),
+    )
+
+
+def take_data(xp, data: Data, models) -> Data:
+    """The data of some of the models."""
+    return data._replace(
+        y=data.y if data.y.ndim == 2 else xp.take(data.y, models, axis=0),
+        w=xp.take(data.w, models, axis=0),
+        decay=xp.take(data.decay, models, axis=0),
+    )
+
+
+def take_point(xp, point: Point, models) -> Point:
+    return Point(*(None if x is None else xp.take(x, models, axis=0) for x in point))
+
+
+class LinearObjective:
+    """The objective of networks without a hidden layer."""
+
+    def __init__(self, backend, net: Network, data: Data):
+        self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
+        self._loss = backend.kernel(net.loss.value_and_grad)
+
+    def take(self, models) -> "LinearObjective":
+        return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
+
+    def at(self, theta, raw=None) -> Point:
+        """The point of given parameters; their scores are computed if not given."""
+        raw = forward(self.xp, self.net, theta, self.data.X) if raw is None else raw
+        value, dz = self._loss(self.xp, raw, self.data.y, self.data.w)
+        return self.point(theta, value + self.penalty(theta), raw, dz)
+
+    def penalty(self, theta):
+        return 0.5 * self.xp.sum(self.data.decay * theta * theta, axis=1)
+
+    def point(self, theta, value, raw, dz) -> Point:
+        """The point of which the gradient ``dz`` with respect to the scores is known."""
+        xp = self.xp
+        parts = [xp.reshape(affine_backward(xp, self.data.X, dz), (theta.shape[0], -1))]
+        if self.net.intercept:
+            parts.append(xp.sum(dz, axis=-2))
+        return Point(theta, value, xp.concat(parts, axis=1) + self.data.decay * theta, raw)
+
+    def line(self, point: Point, d) -> "LinearLine":
+        return LinearLine(self, point, d)
+
+
+class LinearLine:
+    """The objective along ``theta + step d``: one product with X at the start, none for a step."""
+
+    def __init__(self, objective: LinearObjective, point: Point, d):
+        xp, data = objective.xp, objective.data
+        self.objective, self.start, self.d = objective, point, d
+        self.draw = forward(xp, objective.net, d, data.X)
+        decayed = data.decay * d
+        self.penalty = objective.penalty(point.theta)
+        self.penalty_slope = xp.sum(decayed * point.theta, axis=1)
+        self.penalty_curvature = xp.sum(decayed * d, axis=1)
+
+    def at(self, step):
+        """Objective and its derivative along the line, each of shape (M,)."""
+        xp, data = self.objective.xp, self.objective.data
+        raw = self.start.raw + step[:, None, None] * self.draw
+        value, dz = self.objective._loss(xp, raw, data.y, data.w)
+        slope = xp.sum(dz * self.draw, axis=(-2, -1))
+        self.last = (step, raw, dz)
+        bend = step * self.penalty_curvature
+        penalty = self.penalty + step * (self.penalty_slope + 0.5 * bend)
+        return value + penalty, slope + self.penalty_slope + bend
+
+    def end(self, value) -> Point:
+        """The point of the last step tried, where the objective was ``value``."""
+        step, raw, dz = self.last
+        theta = self.start.theta + step[:, None] * self.d
+        return self.objective.point(theta, value, raw, dz)
+
+
+class NetworkObjective:
+    """The objective of networks of any depth."""
+
+    def __init__(self, backend, net: Network, data: Data):
+        self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
+        self._value_and_grad = backend.kernel(value_and_grad)
+
+    def take(self, models) -> "NetworkObjective":
+        return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
+
+    def at(self, theta, raw=None) -> Point:
+        X, y, w, decay = self.data
+        value, penalty, grad = self._value_and_grad(self.xp, self.net, theta, X, y, w, decay[:, :1])
+        # A copy: a backend's twin may overwrite its gradient at the next call.
+        return Point(theta, value + penalty, self.xp.asarray(grad, copy=True))
+
+    def line(self, point: Point, d) -> "NetworkLine":
+        return NetworkLine(self, point, d)
+
+
+class NetworkLine:
+    def __init__(self, objective: NetworkObjective, point: Point, d):
+        self.objective, self.start, self.d = objective, point, d
+
+    def at(self, step):
+        """Objective and its derivative along the line, each of shape (M,)."""
+        self.last = self.objective.at(self.start.theta + step[:, None] * self.d)
+        return self.last.value, self.objective.xp.sum(self.last.grad * self.d, axis=1)
+
+    def end(self, value) -> Point:
+        """The point of the last step tried."""
+        return self.last
+
+
+def make_objective(backend, problem) -> LinearObjective | NetworkObjective:
+    kind = NetworkObjective if problem.net.activations else LinearObjective
+    return kind(backend, problem.net, load(backend, problem))

@@ -1,0 +1,160 @@
+"""Coordinates in which a linear model's objective is round: one Gram matrix, factorised.
+
+L-BFGS and first-order methods stall on features of unlike scales or with strong correlations. In
+coordinates ``u`` with ``w = B u`` and ``B Bᵀ = (c Xcᵀ Xc + l2 I)⁻¹``, where ``Xc`` is the centred X
+and ``c`` the curvature of the loss where all scores are equal, the Hessian starts as the identity.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Beyond so many features the factorisation costs more than it saves, and X is only scaled.
+MAX_FEATURES = 1536
+
+# Rows that are centred at once.
+BLOCK = 8192
+
+
+class Whitening(NamedTuple):
+    """Maps between parameters ``(w, b)`` and whitened ones, for gradients and directions.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Features and outputs.
+    mean : array of shape (1, p) or None
+        Mean of X, if there is an intercept: the whitened intercept belongs to the centred X.
+    basis : array of shape (U, p, p) or (U, p, 1)
+        A triangular matrix, or a diagonal one, for each of U distinct penalties.
+    which : array of int of shape (M,) or None
+        The basis of each model; None if there is but one.
+    intercept_scale : float
+    """
+
+    shape: tuple[int, int]
+    mean: Any
+    basis: Any
+    which: Any
+    intercept_scale: float
+
+    def take(self, xp, models) -> "Whitening":
+        return self if self.which is None else self._replace(which=xp.take(self.which, models))
+
+    def _bases(self, xp):
+        return self.basis if self.which is None else xp.take(self.basis, self.which, axis=0)
+
+    def _split(self, xp, v):
+        p, k = self.shape
+        v = xp.reshape(v, (v.shape[0], -1, k))
+        return v[:, :p, :], v[:, p:, :]
+
+    def gradient(self, xp, g):
+        """The gradient in whitened coordinates."""
+        w, b = self._split(xp, g)
+        if self.mean is not None:
+            w = w - xp.matrix_transpose(self.mean) * b
+        B = self._bases(xp)
+        w = B * w if B.shape[-1] == 1 else xp.matrix_transpose(B) @ w
+        return xp.reshape(xp.concat([w, self.intercept_scale * b], axis=1), g.shape)
+
+    def direction(self, xp, d):
+        """The direction in the original coordinates."""
+        w, b = self._split(xp, d)
+        B = self._bases(xp)
+        w = B * w if B.shape[-1] == 1 else B @ w
+        b = self.intercept_scale * b
+        if self.mean is not None:
+            b = b - self.mean @ w
+        return xp.reshape(xp.concat([w, b], axis=1), d.shape)
+
+    def first_step(self, xp, g):
+        return xp.ones((g.shape[0],), dtype=g.dtype)
+
+
+def _curvature(xp, loss, k, like) -> float:
+    """Second derivative of the loss where all scores are zero."""
+    raw = xp.zeros((1, 1, k), dtype=like.dtype)
+    predicted, one = loss.predict(xp, raw), xp.ones((1, 1), dtype=like.dtype)
+    curvature = loss.hessian(xp, predicted, one, 0, 0)
+    if k > 1:
+        curvature = curvature - loss.hessian(xp, predicted, one, 0, 1)
+    return float(curvature[0, 0])
+
+
+def _moments(xp, X, w):
+    """Mean (1, p) and centred second moment (p, p) of X under row weights (1, n) of sum one."""
+    mean = w @ X
+    if hasattr(X, "toarray"):
+        return mean, (X.T @ X.multiply(xp.matrix_transpose(w)).tocsr()).toarray() - mean.T @ mean
+    rows = xp.sqrt(xp.matrix_transpose(w))
+    second = xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype)
+    for start in range(0, X.shape[0], BLOCK):
+        block = (X[start : start + BLOCK, :] - mean) * rows[start : start + BLOCK, :]
+        second = second + xp.matrix_transpose(block) @ block
+    return mean, second
+
+
+def _inverse_of_triangle(xp, L):
+    """Inverse of lower triangular matrices, by halves: nearly all the work is products."""
+    p = L.shape[-1]
+    if p <= 64:
+        return xp.linalg.inv(L)
+    h = p // 2
+    A, C = _inverse_of_triangle(xp, L[..., :h, :h]), _inverse_of_triangle(xp, L[..., h:, h:])
+    B = -(C @ (L[..., h:, :h] @ A))
+    zeros = xp.zeros((*L.shape[:-2], h, p - h), dtype=L.dtype)
+    return xp.concat([xp.concat([A, zeros], axis=-1), xp.concat([B, C], axis=-1)], axis=-2)
+
+
+def _inverse_root(xp, H):
+    """B with ``B Bᵀ = H⁻¹`` for positive semi-definite matrices, scaled to unit diagonal first."""
+    p = H.shape[-1]
+    diagonal = xp.linalg.diagonal(H)
+    d = 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, xp.ones_like(diagonal)))
+    H = d[..., :, None] * H * d[..., None, :]
+    jitter = 16.0 * p * float(xp.finfo(H.dtype).eps)
+    while True:
+        try:
+            L = xp.linalg.cholesky(H + jitter * xp.eye(p, dtype=H.dtype))
+            break
+        except (np.linalg.LinAlgError, RuntimeError):  # RuntimeError: torch's
+            jitter *= 100.0
+            if not jitter < 1.0:
+                raise
+    return d[..., :, None] * xp.matrix_transpose(_inverse_of_triangle(xp, L))
+
+
+def _pays(X, k) -> bool:
+    """Whether a Gram matrix costs less than the iterations that it saves."""
+    if X.shape[1] > MAX_FEATURES:
+        return False
+    if hasattr(X, "toarray"):
+        entries = np.diff(X.indptr).astype("float64")
+        return bool(np.sum(entries * entries) <= 100 * k * np.sum(entries))
+    return True
+
+
+def whitening(backend, problem, data) -> Whitening:
+    """Whitening for the models of a linear problem, shared as far as their penalties agree."""
+    xp, net, X = backend.xp, problem.net, data.X
+    p, k = net.units
+    w = xp.mean(data.w, axis=0, keepdims=True)
+    if w.shape[1] == 1:
+        w = xp.full((1, X.shape[0]), 1.0 / X.shape[0], dtype=w.dtype)
+    c = _curvature(xp, net.loss, k, data.w)
+    values, which = np.unique(problem.hyper["l2"][:, 0], return_inverse=True)
+    l2 = backend.asarray(values[:, None], problem.dtype)
+    which = None if len(values) == 1 else backend.asarray(which)
+    if _pays(X, k):
+        mean, second = _moments(xp, X, w)
+        if not net.intercept:
+            second = second + xp.matrix_transpose(mean) @ mean
+        H = c * second + l2[..., None] * xp.eye(p, dtype=second.dtype)
+        basis = _inverse_root(xp, H)
+    else:
+        mean, square = w @ X, w @ (X * X if not hasattr(X, "toarray") else X.multiply(X).tocsr())
+        variance = square - mean * mean if net.intercept else square
+        H = c * xp.maximum(variance, 1e-6 * square) + l2
+        basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
+    return Whitening((p, k), mean if net.intercept else None, basis, which, c**-0.5)
