@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -16,6 +17,7 @@ from .. import network
 from ..activations import ACTIVATIONS
 from ..base import Model, require_finite, to_host, unchanged_on_error
 from ..initializers import INITIALIZERS
+from ..monitoring import watched
 from ..problem import Problem, Result, Validation
 from ..schedules import SCHEDULES
 
@@ -32,7 +34,7 @@ def has_partial_fit(estimator) -> bool:
     return True
 
 
-class BaseMultilayerPerceptron(Model):
+class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     """Base of the multi-layer perceptrons."""
 
     _parameter_constraints: dict = {
@@ -80,10 +82,17 @@ class BaseMultilayerPerceptron(Model):
     # From data to a problem
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
+        # One task more than iterations: the next begins before the solver says whether it is done.
+        context = self._init_callback_context(max_subtasks=self.max_iter + 1)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             problem = self._problem(X, y, sample_weight, incremental)
-            self._accept(problem, self._solve(backend, problem), incremental)
+
+            def attributes(theta):
+                return self._attributes(problem.net, theta)
+
+            with watched(self, context, problem, y, sample_weight, attributes) as problem:
+                self._accept(problem, self._solve(backend, problem), incremental)
         return self
 
     def _problem(self, X, y, sample_weight=None, incremental=False) -> Problem:
@@ -111,7 +120,9 @@ class BaseMultilayerPerceptron(Model):
             "l2": self.alpha if stochastic else self.alpha / total,
             **{name: getattr(self, name) for name in self._numeric_parameters()},
         }
-        if training is not None and not incremental:
+        if incremental:
+            hyper["max_iter"] = 1
+        elif training is not None:
             training = training.restart()
         return Problem(
             solver="minibatch" if stochastic else "lbfgs",
@@ -201,11 +212,7 @@ class BaseMultilayerPerceptron(Model):
     def _accept(self, problem: Problem, result: Result, incremental: bool) -> None:
         theta, net = result.theta[0], problem.net
         require_finite(theta, result.loss)
-        weights, intercepts = network.layers(np, net, result.theta)
-        self.coefs_ = [W[0] for W in weights]
-        self.intercepts_ = [b[0, 0] for b in intercepts]
-        self.n_layers_ = len(net.units)
-        self.out_activation_ = net.loss.out_activation
+        vars(self).update(self._attributes(net, theta))
         self.n_iter_ = int(result.n_iter[0])
         self.loss_ = float(result.loss[0])
         if result.states is None:
@@ -227,6 +234,16 @@ class BaseMultilayerPerceptron(Model):
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet."
             )
+
+    def _attributes(self, net, theta) -> dict:
+        """The fitted attributes that predict needs, from parameters (P,)."""
+        weights, intercepts = network.layers(np, net, theta[None])
+        return {
+            "coefs_": [W[0] for W in weights],
+            "intercepts_": [b[0, 0] for b in intercepts],
+            "n_layers_": len(net.units),
+            "out_activation_": net.loss.out_activation,
+        }
 
     def _warn_not_converged(self, text: str) -> None:
         warnings.warn(text, ConvergenceWarning, stacklevel=5)

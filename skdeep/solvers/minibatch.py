@@ -37,7 +37,8 @@ class Training:
 
     def restart(self) -> "Training":
         """The same training under a new optimizer, as a warm start begins it."""
-        return replace(self.copy(), slots=[], step=0, epoch=0, plateaus=0)
+        # As in scikit-learn, a warm start that finds no better score ends where it ends.
+        return replace(self.copy(), slots=[], step=0, epoch=0, plateaus=0, best_theta=None)
 
 
 def gather(xp, A, idx):
@@ -310,9 +311,6 @@ def solve(backend, problem: Problem) -> Result:
     if problem.validation is not None:
         arrays = {id(v.X): v.X for v in problem.validation}
         held_out = {key: backend.asarray(X, problem.dtype) for key, X in arrays.items()}
-        for training, start in zip(trainings, theta, strict=True):
-            if training.best_theta is None:
-                training.best_theta = start.copy()
 
     try:
         while len(stack.models):
@@ -356,7 +354,9 @@ def solve(backend, problem: Problem) -> Result:
         stack.save_slots()
 
     if problem.validation is not None:
-        theta = np.stack([training.best_theta for training in trainings])
+        for m, training in enumerate(trainings):
+            if training.best_theta is not None:
+                theta[m] = training.best_theta
     return Result(
         theta=theta,
         n_iter=n_iter,
