@@ -29,6 +29,7 @@ LAYERS = [
     {"solvers"},
     {"backends"},
     {"batch"},
+    {"monitoring"},
     {"base"},
     {"linear_model", "discriminant_analysis", "neural_network"},
     {"autoencoder", "model_selection", "inspection"},
