@@ -1,0 +1,401 @@
+"""Bad input is refused in words that name the parameter or the array and say what to do."""
+
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from scipy import sparse
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.covariance import LedoitWolf
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+
+from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
+from skdeep.linear_model import LogisticRegression, Perceptron
+from skdeep.neural_network import MLPClassifier, MLPRegressor
+
+X, y = load_iris(return_X_y=True)
+
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 5, "random_state": 0}
+ESTIMATORS = [
+    Perceptron(),
+    LogisticRegression(),
+    LinearDiscriminantAnalysis(),
+    MLPClassifier(**SMALL),
+    MLPRegressor(**SMALL),
+]
+WEIGHTED = [e for e in ESTIMATORS if not isinstance(e, LinearDiscriminantAnalysis)]
+
+
+def over(estimators):
+    return pytest.mark.parametrize("estimator", estimators, ids=lambda e: type(e).__name__)
+
+
+def make(estimator, backend="auto", **params):
+    return clone(estimator).set_params(backend=backend, **params)
+
+
+def refused(*texts, error=(ValueError, TypeError)):
+    """Context in which the error must hold all texts, in this order."""
+    return pytest.raises(error, match="(?s)" + ".*".join(re.escape(text) for text in texts))
+
+
+def fit_quietly(estimator, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return estimator.fit(*args, **kwargs)
+
+
+def poisoned(array, value):
+    array = np.array(array, dtype=float)
+    array.flat[3] = value
+    return array
+
+
+BAD_NUMBERS = pytest.mark.parametrize(
+    "value, word", [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")]
+)
+
+
+@BAD_NUMBERS
+@over(ESTIMATORS)
+def test_not_finite_in_X(estimator, value, word, backend):
+    with refused("X", f"contains {word}"):
+        make(estimator, backend).fit(poisoned(X, value), y)
+    with refused("X", f"contains {word}"):
+        make(estimator, backend).fit(poisoned(X, value).astype(np.float32), y)
+    fitted = fit_quietly(make(estimator, backend), X, y)
+    with refused("X", f"contains {word}"):
+        fitted.predict(poisoned(X, value))
+
+
+@BAD_NUMBERS
+@over(ESTIMATORS)
+def test_not_finite_in_y(estimator, value, word, backend):
+    with refused("y", f"contains {word}"):
+        make(estimator, backend).fit(X, poisoned(y, value))
+
+
+@BAD_NUMBERS
+@over(WEIGHTED)
+def test_not_finite_in_sample_weight(estimator, value, word, backend):
+    with refused("sample_weight", f"contains {word}"):
+        make(estimator, backend).fit(X, y, sample_weight=poisoned(np.ones(len(y)), value))
+
+
+@BAD_NUMBERS
+@over(WEIGHTED)
+def test_not_finite_in_sparse_X(estimator, value, word, backend):
+    with refused("X", f"contains {word}"):
+        make(estimator, backend).fit(sparse.csr_array(poisoned(X, value)), y)
+
+
+@over([Perceptron(), LogisticRegression(), LinearDiscriminantAnalysis()])
+def test_one_class_only(estimator, backend):
+    with refused("class"):
+        make(estimator, backend).fit(X, np.full(len(y), "only"))
+
+
+def test_one_class_is_enough_for_a_net(backend):
+    """scikit-learn fits it, and so do we: it predicts what it has seen."""
+    model = fit_quietly(make(MLPClassifier(**SMALL), backend), X, np.full(len(y), "only"))
+    assert set(model.predict(X)) == {"only"}
+
+
+@over(ESTIMATORS)
+def test_no_rows(estimator, backend):
+    with refused("0 sample(s)", "minimum of"):
+        make(estimator, backend).fit(X[:0], y[:0])
+
+
+def test_fewer_rows_than_needed(backend):
+    with refused("number of samples must be more than the number of classes"):
+        make(LinearDiscriminantAnalysis(), backend).fit(X[::50], y[::50])
+    with refused("validation set is too small", "Increase 'validation_fraction'"):
+        make(MLPClassifier(early_stopping=True), backend).fit(X[::15], y[::15])
+    with refused("too few"):  # one row of a class cannot be split
+        make(Perceptron(early_stopping=True), backend).fit(X[::50], y[::50])
+
+
+@over(ESTIMATORS)
+def test_unknown_backend(estimator):
+    with refused("backend='tensorflow'", "'numpy'", "'torch'"):
+        make(estimator, "tensorflow").fit(X, y)
+
+
+@over(ESTIMATORS)
+def test_backend_of_the_wrong_type(estimator):
+    with refused("'backend' parameter", "None"):
+        make(estimator, None).fit(X, y)
+
+
+@over(ESTIMATORS)
+def test_absent_device(estimator):
+    with refused("backend='numpy:cuda'", "CPU only"):
+        make(estimator, "numpy:cuda").fit(X, y)
+    pytest.importorskip("torch", reason="torch is not installed")
+    with refused("backend='torch:cuda:99'", "'torch:cpu'"):
+        make(estimator, "torch:cuda:99").fit(X, y)
+
+
+@over(ESTIMATORS)
+def test_unknown_dtype(estimator, backend):
+    with refused("'dtype' parameter", "'float64'", "'int8'"):
+        make(estimator, backend, dtype="int8").fit(X, y)
+
+
+@over(ESTIMATORS)
+def test_bfloat16_needs_torch(estimator):
+    with refused("dtype='bfloat16'", "backend='torch'"):
+        make(estimator, "numpy", dtype="bfloat16").fit(X, y)
+
+
+WITHOUT_TORCH = """
+import sys
+
+sys.modules["torch"] = None  # import torch raises ModuleNotFoundError, as where it is missing
+from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
+from skdeep.linear_model import LogisticRegression, Perceptron
+from skdeep.neural_network import MLPClassifier, MLPRegressor
+
+classifiers = (Perceptron, LogisticRegression, LinearDiscriminantAnalysis, MLPClassifier)
+for cls in (*classifiers, MLPRegressor):
+    X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+    assert cls().fit(X, y).backend_ == "numpy"
+    try:
+        cls(backend="torch").fit(X, y)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_torch_not_installed():
+    # A process of its own, for torch may be imported in this one.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_TORCH], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        assert "backend='torch'" in line
+        assert "pip install 'skdeep[torch]'" in line
+
+
+@over(ESTIMATORS)
+def test_wrong_shapes(estimator, backend):
+    with refused("Expected 2D array, got 1D array", "Reshape your data"):
+        make(estimator, backend).fit(X[:, 0], y)
+    with refused("inconsistent numbers of samples", "150, 149"):
+        make(estimator, backend).fit(X, y[1:])
+    with refused("dim 3"):
+        make(estimator, backend).fit(X[None], y)
+    with refused("y"):
+        make(estimator, backend).fit(X, None)
+    fitted = fit_quietly(make(estimator, backend), X, y)
+    with refused("Expected 2D array, got 1D array", "Reshape your data"):
+        fitted.predict(X[0])
+
+
+@over([Perceptron(), LogisticRegression(), LinearDiscriminantAnalysis()])
+def test_two_columns_of_classes(estimator, backend):
+    with refused("y should be a 1d array", "(150, 2)"):
+        make(estimator, backend).fit(X, np.c_[y, y])
+
+
+@over(WEIGHTED)
+def test_wrong_shape_of_sample_weight(estimator, backend):
+    with refused("sample_weight.shape == (149,)", "(150,)"):
+        make(estimator, backend).fit(X, y, sample_weight=np.ones(149))
+
+
+@over([e for e in ESTIMATORS if is_classifier(e)])
+def test_continuous_classes(estimator, backend):
+    with refused("Unknown label type"):
+        make(estimator, backend).fit(X, y + 0.5 * X[:, 0])
+
+
+@over(ESTIMATORS)
+def test_unfitted(estimator, backend):
+    methods = ("predict", "predict_proba", "decision_function", "transform")
+    for method in methods:
+        if hasattr(estimator, method):
+            with refused("not fitted yet", "'fit'", error=NotFittedError):
+                getattr(make(estimator, backend), method)(X)
+
+
+@over(ESTIMATORS)
+def test_other_number_of_features(estimator, backend):
+    fitted = fit_quietly(make(estimator, backend), X, y)
+    expected = f"{type(estimator).__name__} is expecting 4 features"
+    with refused("X has 3 features", expected):
+        fitted.predict(X[:, :3])
+    if hasattr(fitted, "partial_fit"):
+        with refused("X has 3 features", expected):
+            fitted.partial_fit(X[:, :3], y)
+
+
+@over(ESTIMATORS)
+def test_other_feature_names(estimator, backend):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
+    fitted = fit_quietly(make(estimator, backend), frame, y)
+    with refused("feature names should match", "Feature names unseen at fit time", "z"):
+        fitted.predict(frame.rename(columns={"d": "z"}))
+
+
+@pytest.mark.parametrize(
+    "params, texts",
+    [
+        ({"solver": "lbfgs", "l1_ratio": 1}, ("Solver lbfgs", "'l2' or None", "l1")),
+        ({"solver": "newton-cg", "l1_ratio": 1}, ("Solver newton-cg", "'l2' or None", "l1")),
+        ({"solver": "newton-cholesky", "l1_ratio": 0.5}, ("Solver newton-cholesky", "elasticnet")),
+        ({"solver": "sag", "l1_ratio": 0.5}, ("Solver sag", "'l2' or None", "elasticnet")),
+        ({"solver": "liblinear", "l1_ratio": 0.5}, ("'saga'", "elasticnet", "liblinear")),
+        ({"solver": "liblinear", "C": np.inf}, ("C=np.inf", "liblinear")),
+        ({"solver": "lbfgs", "dual": True}, ("Solver lbfgs", "dual=False")),
+        ({"solver": "liblinear"}, ("liblinear", "multiclass", "Either use another solver")),
+        ({"solver": "adam"}, ("'solver' parameter", "'lbfgs'", "'adam'")),
+        ({"C": 0}, ("'C' parameter", "range (0.0, inf]", "0")),
+        ({"tol": -1.0}, ("'tol' parameter", "-1.0")),
+        ({"max_iter": 1.5}, ("'max_iter' parameter", "1.5")),
+    ],
+    ids=str,
+)
+def test_logistic_regression_parameters(params, texts, backend):
+    with refused(*texts):
+        LogisticRegression(backend=backend, **params).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "params, texts",
+    [
+        # scikit-learn's own error, neither a ValueError nor a TypeError: kept, for it is caught.
+        ({"shrinkage": 0.5}, ("shrinkage", "'svd' solver")),
+        (
+            {"covariance_estimator": LedoitWolf()},
+            ("covariance", "svd solver", "Try another solver"),
+        ),
+        ({"n_components": 3}, ("n_components", "min(n_features, n_classes - 1)")),
+        ({"priors": [-0.5, 0.5, 1.0]}, ("priors", "non-negative")),
+        ({"solver": "lsqr", "shrinkage": 2.0}, ("'shrinkage' parameter", "2.0")),
+        ({"solver": "qr"}, ("'solver' parameter", "'svd'", "'qr'")),
+    ],
+    ids=str,
+)
+def test_lda_parameters(params, texts, backend):
+    with refused(*texts, error=(ValueError, TypeError, NotImplementedError)):
+        LinearDiscriminantAnalysis(backend=backend, **params).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "params, texts",
+    [
+        ({"hidden_layer_sizes": (4, 0)}, ("hidden_layer_sizes", "> 0")),
+        ({"hidden_layer_sizes": -1}, ("hidden_layer_sizes", "-1")),
+        ({"activation": "step"}, ("'activation' parameter", "'relu'", "'step'")),
+        ({"alpha": -1e-4}, ("'alpha' parameter", "-0.0001")),
+        ({"batch_size": 0}, ("'batch_size' parameter", "0")),
+        ({"learning_rate": "cosine annealing"}, ("'learning_rate' parameter", "'constant'")),
+        ({"momentum": 1.5}, ("'momentum' parameter", "1.5")),
+        ({"beta_1": 1.0}, ("'beta_1' parameter", "1.0")),
+        ({"solver": "newton"}, ("'solver' parameter", "'adam'", "'newton'")),
+    ],
+    ids=str,
+)
+@over([MLPClassifier(), MLPRegressor()])
+def test_mlp_parameters(estimator, params, texts, backend):
+    with refused(*texts):
+        make(estimator, backend, **params).fit(X, y)
+
+
+def test_perceptron_parameters(backend):
+    for params, texts in (
+        ({"penalty": "l3"}, ("'penalty' parameter", "'l3'")),
+        ({"penalty": "elasticnet", "l1_ratio": 2}, ("'l1_ratio' parameter", "2")),
+        ({"eta0": 0.0}, ("'eta0' parameter", "0.0")),
+        ({"class_weight": "even"}, ("class_weight", "'balanced'", "'even'")),
+    ):
+        with refused(*texts):
+            Perceptron(backend=backend, **params).fit(X, y)
+    with refused("coef", "does not match"):
+        Perceptron(backend=backend).fit(X, y, coef_init=np.ones((3, 5)))
+    with refused("intercept_init", "does not match"):
+        Perceptron(backend=backend).fit(X, y, intercept_init=np.ones(2))
+
+
+def test_partial_fit(backend):
+    with refused("classes", "first call to partial_fit"):
+        Perceptron(backend=backend).partial_fit(X, y)
+    model = Perceptron(backend=backend).partial_fit(X, y, classes=[0, 1, 2])
+    with refused("classes=[0, 1]", "call to partial_fit"):
+        model.partial_fit(X, y, classes=[0, 1])
+    with refused("early_stopping", "partial_fit"):
+        Perceptron(early_stopping=True, backend=backend).partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(AttributeError, match="stochastic"):
+        MLPClassifier(solver="lbfgs", backend=backend).partial_fit(X, y, classes=[0, 1, 2])
+
+
+def state(estimator):
+    """Everything the estimator holds, copied: arrays that change in place would show."""
+    return {name: _copy(value) for name, value in vars(estimator).items()}
+
+
+def _copy(value):
+    return [array.copy() for array in value] if isinstance(value, list) else np.copy(value)
+
+
+def assert_state(estimator, before):
+    assert vars(estimator).keys() == before.keys()
+    for name, value in before.items():
+        now = _copy(vars(estimator)[name])
+        if isinstance(value, list):
+            assert len(value) == len(now), name
+            for one, other in zip(value, now, strict=True):
+                assert_array_equal(other, one, err_msg=name)
+        else:
+            assert_array_equal(now, value, err_msg=name)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@over([MLPClassifier(**SMALL), MLPRegressor(**SMALL)])
+@pytest.mark.parametrize("fitted", [False, True], ids=["fresh", "fitted"])
+@pytest.mark.filterwarnings("ignore")
+def test_training_that_diverges_leaves_the_estimator_as_it_was(estimator, solver, fitted, backend):
+    model = make(estimator, backend, solver=solver, activation="identity")
+    if fitted:
+        model.fit(X, y)
+    target = y if is_regressor(model) else np.where(X[:, 0] > 6, 1, 0)
+    before = state(model)
+    model.set_params(learning_rate_init=1e300)
+    before["learning_rate_init"] = np.copy(1e300)
+    # With X near the largest float, products overflow whatever the solver does.
+    with refused("non-finite", "large values and need to be preprocessed", error=ValueError):
+        model.fit(X * 1e300, target)
+    assert_state(model, before)
+
+
+@pytest.mark.filterwarnings("ignore")
+@over([MLPClassifier(**SMALL), MLPRegressor(**SMALL)])
+def test_partial_fit_that_diverges_leaves_the_estimator_as_it_was(estimator, backend):
+    model = make(estimator, backend, activation="identity", solver="sgd")
+    model.fit(X, y)
+    predictions = model.predict(X)
+    with refused("non-finite", "need to be preprocessed", error=ValueError):
+        model.partial_fit(X * 1e300, y)
+    assert_array_equal(model.predict(X), predictions)
+    assert model.n_iter_ == SMALL["max_iter"]
+    assert len(model.loss_curve_) == SMALL["max_iter"]
+
+
+@over(ESTIMATORS)
+def test_refused_fit_leaves_the_estimator_as_it_was(estimator, backend):
+    model = fit_quietly(make(estimator, backend), X, y)
+    before = state(model)
+    with refused("NaN"):
+        model.fit(poisoned(X[:, :3], np.nan), y)
+    assert_state(model, before)
