@@ -336,8 +336,9 @@ def test_partial_fit(backend):
         model.partial_fit(X, y, classes=[0, 1])
     with refused("early_stopping", "partial_fit"):
         Perceptron(early_stopping=True, backend=backend).partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(AttributeError, match="stochastic"):
+    with pytest.raises(AttributeError, match="partial_fit") as info:
         MLPClassifier(solver="lbfgs", backend=backend).partial_fit(X, y, classes=[0, 1, 2])
+    assert "lbfgs is not stochastic" in str(info.value.__cause__)
 
 
 def state(estimator):
