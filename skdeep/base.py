@@ -15,8 +15,6 @@ from .batch import solve_many
 from .network import affine
 from .problem import Problem, Result
 
-DTYPES = ("float32", "float64", "bfloat16")
-
 
 @contextmanager
 def unchanged_on_error(estimator):
@@ -39,7 +37,7 @@ class Model(BaseEstimator):
 
     _parameter_constraints: dict = {
         "backend": [str],
-        "dtype": [StrOptions(set(DTYPES)), None],
+        "dtype": [StrOptions({"float32", "float64"}), None],
     }
 
     def _get_backend(self, X) -> Backend:

@@ -5,6 +5,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from .. import network
 from .base import Backend
 
 
@@ -16,9 +17,7 @@ class TorchBackend(Backend):
         if sp.issparse(x):
             x = x.toarray()  # gathered batches of sparse rows are not to be had in torch
         x = np.ascontiguousarray(x, dtype=dtype)
-        if self.device == "cpu":
-            # Shares memory with x where it can: a copy only if x cannot be written to.
-            return torch.from_numpy(x if x.flags.writeable else x.copy())
+        # On the CPU the tensor shares the memory of x; torch warns if x cannot be written to.
         return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device)
 
     def to_numpy(self, x):
@@ -33,6 +32,17 @@ def _devices() -> list[str]:
     return [*names, "cpu"]
 
 
+def _mixed_precision(device: str):
+    """Twin of ``network.value_and_grad`` with products in bfloat16 and the rest in float32."""
+
+    def value_and_grad(xp, net, theta, X, y, w, l2):
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+            results = network.value_and_grad(xp, net, theta, X, y, w, l2)
+        return tuple(result.to(theta.dtype) for result in results)
+
+    return value_and_grad
+
+
 def make_backend(device: str | None, dtype: str | None) -> Backend:
     devices = _devices()
     full = {None: "cpu", "cuda": "cuda:0"}.get(device, device)
@@ -44,4 +54,7 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
         )
     if full == "mps" and dtype in (None, "float64"):
         raise ValueError("backend='torch:mps' has no float64: pass dtype='float32'.")
-    return TorchBackend("torch", full, xp)
+    backend = TorchBackend("torch", full, xp)
+    if dtype == "bfloat16":
+        backend.fused[network.value_and_grad] = _mixed_precision(full)
+    return backend

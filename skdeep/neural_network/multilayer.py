@@ -65,6 +65,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             Options(Real, {np.inf}),
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
     }
 
     @abstractmethod
