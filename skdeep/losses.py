@@ -24,6 +24,8 @@ class Loss(NamedTuple):
     hessian : callable, optional
         ``hessian(xp, predicted, w, i, j) -> (M, n)``: weight times second derivative with respect
         to the scores of outputs i and j, from the predictions.
+    hessian_product : callable, optional
+        ``hessian_product(xp, predicted, w, v) -> (M, n, k)``: the matrix of those times v.
 
     Examples
     --------
@@ -39,6 +41,7 @@ class Loss(NamedTuple):
     predict: Callable[[Any, Any], Any]
     out_activation: str
     hessian: Callable[..., Any] | None = None
+    hessian_product: Callable[..., Any] | None = None
 
 
 def identity(xp, raw):
@@ -74,6 +77,10 @@ def squared_error_hessian(xp, predicted, w, i, j):
     return w * xp.ones_like(predicted[..., i]) if i == j else xp.zeros_like(predicted[..., i])
 
 
+def squared_error_hessian_product(xp, predicted, w, v):
+    return w[..., None] * v
+
+
 def poisson(xp, raw, y, w):
     """Half the Poisson deviance under a log link, constant included, summed over outputs."""
     mean = xp.exp(raw)
@@ -84,6 +91,10 @@ def poisson(xp, raw, y, w):
 
 def poisson_hessian(xp, predicted, w, i, j):
     return w * predicted[..., i] if i == j else xp.zeros_like(predicted[..., i])
+
+
+def poisson_hessian_product(xp, predicted, w, v):
+    return w[..., None] * (predicted * v)
 
 
 def binary_log_loss(xp, raw, y, w):
@@ -98,6 +109,10 @@ def binary_log_loss(xp, raw, y, w):
 def binary_log_loss_hessian(xp, predicted, w, i, j):
     p = predicted[..., i]
     return w * p * (1.0 - p) if i == j else xp.zeros_like(p)
+
+
+def binary_log_loss_hessian_product(xp, predicted, w, v):
+    return w[..., None] * (predicted * (1.0 - predicted) * v)
 
 
 def log_loss(xp, raw, y, w):
@@ -115,9 +130,26 @@ def log_loss_hessian(xp, predicted, w, i, j):
     return w * p * ((1.0 if i == j else 0.0) - predicted[..., j])
 
 
+def log_loss_hessian_product(xp, predicted, w, v):
+    pv = predicted * v
+    return w[..., None] * (pv - predicted * xp.sum(pv, axis=-1, keepdims=True))
+
+
 LOSSES: dict[str, Loss] = {
-    "squared_error": Loss(squared_error, identity, "identity", squared_error_hessian),
-    "poisson": Loss(poisson, exponential, "exp", poisson_hessian),
-    "binary_log_loss": Loss(binary_log_loss, sigmoid, "logistic", binary_log_loss_hessian),
-    "log_loss": Loss(log_loss, softmax, "softmax", log_loss_hessian),
+    "squared_error": Loss(
+        squared_error,
+        identity,
+        "identity",
+        squared_error_hessian,
+        squared_error_hessian_product,
+    ),
+    "poisson": Loss(poisson, exponential, "exp", poisson_hessian, poisson_hessian_product),
+    "binary_log_loss": Loss(
+        binary_log_loss,
+        sigmoid,
+        "logistic",
+        binary_log_loss_hessian,
+        binary_log_loss_hessian_product,
+    ),
+    "log_loss": Loss(log_loss, softmax, "softmax", log_loss_hessian, log_loss_hessian_product),
 }

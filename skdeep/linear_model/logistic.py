@@ -57,15 +57,15 @@ ALGORITHMS = {
         "(max_iter={max_iter})." + _ADVICE,
     ),
     "newton-cg": Algorithm(
-        "lbfgs",
+        "newton",
         ("l2", None),
         "newton-cg failed to converge at loss = {loss}. Increase the number of iterations.",
     ),
     "newton-cholesky": Algorithm(
-        "lbfgs", ("l2", None), "Newton solver did not converge after {n_iter} iterations."
+        "newton", ("l2", None), "Newton solver did not converge after {n_iter} iterations."
     ),
     "liblinear": Algorithm(
-        "lbfgs",
+        "newton",
         ("l2", "l1"),
         "Liblinear failed to converge, increase the number of iterations.",
         multinomial=False,
@@ -121,6 +121,30 @@ def indicators(codes: np.ndarray, n_classes: int, dtype: str) -> np.ndarray:
     if n_classes == 2:
         return (codes == 1).astype(dtype)[:, None]
     return (codes[None, :] == np.arange(n_classes)[:, None]).astype(dtype).T
+
+
+def penalty_terms(penalty: Penalty, total: float, intercept_scaling: float | None) -> dict:
+    """Coefficients of the penalty when the loss is a mean over rows of the given total weight.
+
+    An intercept that is the weight v of a constant feature s, as liblinear has it, is b = s v: its
+    penalties are those of v = b / s.
+    """
+    strength = 1.0 / (penalty.C * total)
+    terms = {"l2": strength * (1.0 - penalty.l1_ratio)}
+    if penalty.l1_ratio > 0:
+        terms["l1"] = strength * penalty.l1_ratio
+    if intercept_scaling is not None:
+        powers = {"l2": 2, "l1": 1}
+        terms |= {f"{t}_intercept": c / intercept_scaling ** powers[t] for t, c in terms.items()}
+    return terms
+
+
+def liblinear_scale(X, codes, weights) -> float:
+    """What liblinear's tolerance is relative to: gradient at zero times the rarer class's share."""
+    w = np.full(X.shape[0], 1.0 / X.shape[0]) if weights is None else weights / weights.sum()
+    gradient = np.abs((w * (0.5 - codes)) @ X).max()
+    share = np.bincount(codes).min() / len(codes)
+    return float(gradient * share)
 
 
 class LogisticRegression(SparseCoefMixin, LinearClassifier):
@@ -426,14 +450,15 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
         loss = "binary_log_loss" if n_classes == 2 else "log_loss"
         net = build(units, loss, intercept=self.fit_intercept)
         total = float(X.shape[0] if weights is None else weights.sum())
-        strength = 1.0 / (penalty.C * total)
-        hyper = {"tol": self.tol, "max_iter": self.max_iter}
-        hyper["l2"] = strength * (1.0 - penalty.l1_ratio)
+        tol = self.tol
         if self.solver == "liblinear":
-            hyper["l2_intercept"] = hyper["l2"] / self.intercept_scaling**2
-        solver = ALGORITHMS[self.solver].smooth
+            tol = tol * liblinear_scale(X, codes, weights)
+        penalties = penalty_terms(
+            penalty, total, self.intercept_scaling if self.solver == "liblinear" else None
+        )
+        hyper = {"tol": tol, "max_iter": self.max_iter, **penalties}
         return Problem(
-            solver=solver,
+            solver="proximal" if penalty.l1_ratio > 0 else ALGORITHMS[self.solver].smooth,
             X=X,
             y=indicators(codes, n_classes, dtype),
             dtype=dtype,
@@ -466,7 +491,8 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
         self.intercept_ = theta[p * k :].copy() if self.fit_intercept else np.zeros(k, dtype=dtype)
         self.n_iter_ = result.n_iter.astype(np.int32)
         if not result.converged[0]:
-            message = ALGORITHMS[self.solver].message.format(
+            fallback = result.extra.get("fallback", np.zeros(1, dtype=bool))[0]
+            message = ALGORITHMS["lbfgs" if fallback else self.solver].message.format(
                 n_iter=self.n_iter_[0], max_iter=self.max_iter, loss=result.loss[0]
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=4)

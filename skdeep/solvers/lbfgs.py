@@ -5,15 +5,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..problem import Problem, Result
+from . import truncated_newton
 from .line_search import wolfe
 from .objective import make_objective, take_point
+from .run import Run
 from .whitening import MAX_FEATURES, whitening
 
 # Pairs of steps and gradient changes that approximate the Hessian.
 MEMORY = 10
-# Iterations in which neither the objective nor the gradient's best size improved measurably, after
-# which a model counts as converged: both are then at the rounding of their type.
-PATIENCE = 10
+# Iterations after which a linear model's curvature has moved too far from where it was whitened.
+HANDOVER = 20
 # The scores are computed afresh now and then, or the rounding of their updates would add up.
 REFRESH = 25
 
@@ -81,97 +82,6 @@ def quasi_newton(xp, history: History, g):
     return -(gamma * g + xp.matrix_transpose(S) @ b - gamma * (Yt @ a))[..., 0]
 
 
-class Run:
-    """The bookkeeping of a stack on the host: who goes on, who has stopped and with what."""
-
-    def __init__(self, problem: Problem):
-        M = problem.n_models
-        hyper = {name: problem.hyper[name][:, 0] for name in ("tol", "max_iter")}
-        for name, default in (("max_fun", np.inf), ("ftol", -np.inf)):
-            hyper[name] = np.broadcast_to(problem.hyper.get(name, default), (M, 1))[:, 0]
-        self.hyper = hyper
-        self.monitors = problem.monitors
-        self.eps = float(np.finfo(problem.dtype).eps)
-        self.models = np.arange(M)  # those still walking
-        self.n_fun = 1
-        self.value = np.full(M, np.inf)
-        self.best = np.full(M, np.inf)
-        self.idle = np.zeros(M, dtype=int)
-        self.failed = np.zeros(M, dtype=bool)
-        self.theta = np.array(problem.theta, dtype=problem.dtype)
-        self.n_iter = np.zeros(M, dtype=int)
-        self.loss = np.zeros(M)
-        self.converged = np.zeros(M, dtype=bool)
-        self.evaluations = np.zeros(M, dtype=int)
-        self.curve: list[list[float]] = [[] for _ in range(M)]
-
-    def judge(self, backend, iteration, point):
-        """Take in where the models stand; positions in the stack of those that go on."""
-        xp, models = backend.xp, self.models
-        steepest = xp.max(xp.abs(point.grad), axis=1)
-        value, size = backend.to_numpy(xp.stack([point.value, steepest])).astype("float64")
-        tol, ftol, max_iter, max_fun = (
-            self.hyper[name][models] for name in ("tol", "ftol", "max_iter", "max_fun")
-        )
-        scale = np.maximum(np.maximum(np.abs(value), np.abs(self.value)), 1.0)
-        with np.errstate(invalid="ignore"):
-            fall = (self.value - value) / scale
-        self.idle = np.where((fall > 4.0 * self.eps) | (size < self.best), 0, self.idle + 1)
-        self.best = np.minimum(self.best, size)
-        self.value = value
-
-        met = (size <= tol) | (fall <= ftol) | (self.idle >= PATIENCE)
-        stop = met | self.failed | ~np.isfinite(size) | (iteration >= max_iter)
-        stop |= self.n_fun >= max_fun
-        if iteration > 0:
-            for model, loss in zip(models, value, strict=True):
-                self.curve[model].append(float(loss))
-            stop |= self._monitor(backend, iteration, point)
-        if stop.any():
-            done = models[stop]
-            self.theta[done] = backend.to_numpy(point.theta)[stop]
-            self.n_iter[done], self.loss[done], self.converged[done] = (
-                iteration,
-                value[stop],
-                met[stop],
-            )
-            self.evaluations[done] = self.n_fun
-            for name in ("models", "value", "best", "idle", "failed"):
-                setattr(self, name, getattr(self, name)[~stop])
-        return np.flatnonzero(~stop)
-
-    def _monitor(self, backend, iteration, point):
-        if self.monitors is None:
-            return False
-        thetas, monitors = backend.to_numpy(point.theta), [self.monitors[m] for m in self.models]
-        return np.asarray(
-            [
-                monitor is not None and bool(monitor(iteration, theta, value))
-                for monitor, theta, value in zip(monitors, thetas, self.value, strict=True)
-            ]
-        )
-
-    def note_failure(self, backend, ok, slope, steepest):
-        """Stop models that find no lower point even in the direction of steepest descent.
-
-        Where the decrease to expect is below the rounding of the objective they count as converged.
-        """
-        ok, slope = backend.to_numpy(ok), backend.to_numpy(slope).astype("float64")
-        self.failed |= ~ok & steepest
-        rounding = 100.0 * self.eps * np.maximum(np.abs(self.value), 1.0)
-        self.idle = np.where(~ok & steepest & (-slope <= rounding), PATIENCE, self.idle)
-
-    def result(self) -> Result:
-        return Result(
-            theta=self.theta,
-            n_iter=self.n_iter,
-            loss=self.loss,
-            converged=self.converged,
-            curve=self.curve,
-            extra={"n_fun": self.evaluations},
-        )
-
-
 def solve(backend, problem) -> Result:
     """Minimise the objective of every model by L-BFGS.
 
@@ -198,14 +108,17 @@ def solve(backend, problem) -> Result:
     """
     xp = backend.xp
     objective = make_objective(backend, problem)
+    linear = not problem.net.activations
     space = IDENTITY
-    if not problem.net.activations:
+    if linear:
         space = whitening(backend, problem, objective.data)
     run = Run(problem)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     g = space.gradient(xp, point.grad)
     history = None
     for iteration in range(int(np.max(problem.hyper["max_iter"])) + 1):
+        if linear and iteration == HANDOVER:
+            return truncated_newton.descend(backend, objective, run, point, iteration)
         left = run.judge(backend, iteration, point)
         if left.size == 0:
             break

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..losses import softmax
 from ..network import Network, affine_backward, forward, n_weights, value_and_grad
 
 
@@ -28,6 +29,11 @@ class Data(NamedTuple):
     y: Any
     w: Any
     decay: Any
+
+
+def shift_invariant(net: Network) -> bool:
+    """Whether adding one vector to the weights of all outputs changes nothing but the penalty."""
+    return net.loss.predict is softmax
 
 
 def mean_weights(problem) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .objective import shift_invariant
+
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.
 MAX_FEATURES = 1536
 
@@ -30,6 +32,8 @@ class Whitening(NamedTuple):
     which : array of int of shape (M,) or None
         The basis of each model; None if there is but one.
     intercept_scale : float
+    invariant : bool
+        Whether only differences between outputs count.
     """
 
     shape: tuple[int, int]
@@ -37,6 +41,7 @@ class Whitening(NamedTuple):
     basis: Any
     which: Any
     intercept_scale: float
+    invariant: bool
 
     def take(self, xp, models) -> "Whitening":
         return self if self.which is None else self._replace(which=xp.take(self.which, models))
@@ -63,6 +68,9 @@ class Whitening(NamedTuple):
         w, b = self._split(xp, d)
         B = self._bases(xp)
         w = B * w if B.shape[-1] == 1 else B @ w
+        if self.invariant:
+            # Sums over outputs are zero but for rounding, which B may have blown up.
+            w = w - xp.mean(w, axis=2, keepdims=True)
         b = self.intercept_scale * b
         if self.mean is not None:
             b = b - self.mean @ w
@@ -107,13 +115,17 @@ def _inverse_of_triangle(xp, L):
     return xp.concat([xp.concat([A, zeros], axis=-1), xp.concat([B, C], axis=-1)], axis=-2)
 
 
-def _inverse_root(xp, H):
-    """B with ``B Bᵀ = H⁻¹`` for positive semi-definite matrices, scaled to unit diagonal first."""
+def inverse_root(xp, H, jitter):
+    """B with ``B Bᵀ = H⁻¹`` for positive semi-definite matrices, and the jitter that it took.
+
+    The matrices are scaled to unit diagonal first; the jitter is added to that diagonal. What only
+    preconditions takes the root of the machine precision, so that directions without curvature do
+    not blow rounding up.
+    """
     p = H.shape[-1]
     diagonal = xp.linalg.diagonal(H)
     d = 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, xp.ones_like(diagonal)))
     H = d[..., :, None] * H * d[..., None, :]
-    jitter = 16.0 * p * float(xp.finfo(H.dtype).eps)
     while True:
         try:
             L = xp.linalg.cholesky(H + jitter * xp.eye(p, dtype=H.dtype))
@@ -122,7 +134,7 @@ def _inverse_root(xp, H):
             jitter *= 100.0
             if not jitter < 1.0:
                 raise
-    return d[..., :, None] * xp.matrix_transpose(_inverse_of_triangle(xp, L))
+    return d[..., :, None] * xp.matrix_transpose(_inverse_of_triangle(xp, L)), jitter
 
 
 def _pays(X, k) -> bool:
@@ -151,10 +163,11 @@ def whitening(backend, problem, data) -> Whitening:
         if not net.intercept:
             second = second + xp.matrix_transpose(mean) @ mean
         H = c * second + l2[..., None] * xp.eye(p, dtype=second.dtype)
-        basis = _inverse_root(xp, H)
+        basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
     else:
         mean, square = w @ X, w @ (X * X if not hasattr(X, "toarray") else X.multiply(X).tocsr())
         variance = square - mean * mean if net.intercept else square
         H = c * xp.maximum(variance, 1e-6 * square) + l2
         basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
-    return Whitening((p, k), mean if net.intercept else None, basis, which, c**-0.5)
+    mean = mean if net.intercept else None
+    return Whitening((p, k), mean, basis, which, c**-0.5, shift_invariant(net))

@@ -1,0 +1,176 @@
+"""Second derivatives of a linear model's objective: whole, as products, and in blocks."""
+
+from typing import Any, NamedTuple
+
+from ..network import affine_backward, forward
+from .objective import LinearObjective, Point, shift_invariant
+from .whitening import BLOCK, MAX_FEATURES, inverse_root
+
+
+def gram(xp, X, h):
+    """``Xᵀ diag(h_m) X`` for row weights h of shape (M, n): an array of shape (M, p, p)."""
+    (M, n), p = h.shape, X.shape[1]
+    if hasattr(X, "toarray"):
+        return xp.stack([xp.asarray((X.T @ X.multiply(w[:, None]).tocsr()).toarray()) for w in h])
+    out = xp.zeros((M * p, p), dtype=X.dtype)
+    # Blocks of rows that stay in the cache; all models in one product.
+    step = max(64, BLOCK * 16 // (M * p))
+    for start in range(0, n, step):
+        rows = X[start : start + step, :]
+        weighted = h[:, None, start : start + step] * xp.matrix_transpose(rows)[None, :, :]
+        out = out + xp.reshape(weighted, (M * p, rows.shape[0])) @ rows
+    return xp.reshape(out, (M, p, p))
+
+
+def hessian(objective: LinearObjective, point: Point):
+    """The Hessian, of shape (M, P, P), in theta's order: features before outputs."""
+    xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
+    k, M = net.units[1], point.theta.shape[0]
+    predicted = net.loss.predict(xp, point.raw)
+    pairs = [(i, j) for i in range(k) for j in range(i + 1)]
+    h = xp.stack([net.loss.hessian(xp, predicted, w, i, j) for i, j in pairs], axis=1)
+    h = xp.reshape(h, (M * len(pairs), X.shape[0]))
+    H = gram(xp, X, h)
+    if net.intercept:
+        side = h @ X
+        H = xp.concat([H, side[:, None, :]], axis=1)
+        corner = xp.concat([side, xp.sum(h, axis=1, keepdims=True)], axis=1)
+        H = xp.concat([H, corner[:, :, None]], axis=2)
+    q = H.shape[-1]
+    H = xp.reshape(H, (M, len(pairs), q, q))
+    place = {pair: at for at, pair in enumerate(pairs)}
+    at = [place[max(i, j), min(i, j)] for i in range(k) for j in range(k)]
+    H = xp.stack([H[:, a, :, :] for a in at], axis=1)
+    H = xp.permute_dims(xp.reshape(H, (M, k, k, q, q)), (0, 3, 1, 4, 2))
+    return xp.reshape(H, (M, q * k, q * k)) + decay[:, :, None] * xp.eye(q * k, dtype=X.dtype)
+
+
+def carriers(xp, h, share):
+    """Rows whose curvature (n,) is above a share of the mean: what the others have is less."""
+    return xp.nonzero(h >= share * xp.mean(h))[0]
+
+
+class Products(NamedTuple):
+    """The Hessian as an operator, over the rows that carry all but a hundredth of it."""
+
+    objective: LinearObjective
+    X: Any
+    predicted: Any
+    w: Any
+
+    @classmethod
+    def at(cls, objective: LinearObjective, point: Point) -> "Products":
+        xp, net, data = objective.xp, objective.net, objective.data
+        predicted = net.loss.predict(xp, point.raw)
+        h = diagonal(xp, net.loss, predicted, data.w)
+        rows = carriers(xp, xp.max(h, axis=(0, 1)), 0.01)
+        # Gathering rows costs about as much as a product with them.
+        if rows.shape[0] > 0.7 * data.X.shape[0]:
+            return cls(objective, data.X, predicted, data.w)
+        X = data.X[rows] if hasattr(data.X, "toarray") else xp.take(data.X, rows, axis=0)
+        predicted = xp.take(xp.matrix_transpose(predicted), rows, axis=2)
+        w = data.w if data.w.shape[1] == 1 else xp.take(data.w, rows, axis=1)
+        return cls(objective, X, xp.matrix_transpose(predicted), w)
+
+    def __call__(self, v):
+        """Hessian times v, both of shape (M, P)."""
+        objective = self.objective
+        xp, net = objective.xp, objective.net
+        dz = forward(xp, net, v, self.X)
+        dz = net.loss.hessian_product(xp, self.predicted, self.w, dz)
+        parts = [xp.reshape(affine_backward(xp, self.X, dz), (v.shape[0], -1))]
+        if net.intercept:
+            parts.append(xp.sum(dz, axis=-2))
+        return xp.concat(parts, axis=1) + objective.data.decay * v
+
+
+def diagonal(xp, loss, predicted, w):
+    """Row weights times second derivatives with respect to each output's own score, (M, k, n)."""
+    outputs = range(predicted.shape[-1])
+    return xp.stack([loss.hessian(xp, predicted, w, i, i) for i in outputs], axis=1)
+
+
+class Blocks(NamedTuple):
+    """An approximate inverse of the Hessian: one block for each output.
+
+    Adding the same vector to the weights of all outputs of a softmax changes nothing: both ends
+    are projected on the sum zero, without which the blocks would be no approximation.
+
+    Parameters
+    ----------
+    basis : array of shape (M, k, p, p) or (M, k, p, 1)
+        Inverse roots of the blocks; diagonal ones where p is large.
+    mean : array of shape (M, k, p)
+        Means of X under each block's curvature.
+    total : array of shape (M, k, 1) or None
+        Curvatures of the intercepts, if there are any.
+    invariant : bool
+        Whether only differences between outputs count.
+    """
+
+    basis: Any
+    mean: Any
+    total: Any
+    invariant: bool
+
+    @classmethod
+    def at(cls, objective: LinearObjective, point: Point) -> "Blocks":
+        xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
+        (p, k), M = net.units, point.theta.shape[0]
+        h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), w)
+        total = xp.sum(h, axis=2, keepdims=True)
+        tiny = float(xp.finfo(total.dtype).smallest_normal)
+        flat = xp.reshape(h, (M * k, -1))
+        mean = xp.reshape(flat @ X, (M, k, p)) / xp.clip(total, min=tiny)
+        if not net.intercept:
+            mean = xp.zeros_like(mean)
+        l2 = decay[:, :1]
+        if p <= MAX_FEATURES:
+            H = [_block(xp, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
+            H = xp.reshape(xp.stack(H), (M, k, p, p))
+            H = H + l2[..., None, None] * xp.eye(p, dtype=H.dtype)
+            basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
+        else:
+            squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
+            H = xp.reshape(flat @ squares, (M, k, p)) - total * mean * mean + l2[..., None]
+            basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
+        if not net.intercept:
+            return cls(basis, mean, None, shift_invariant(net))
+        total = xp.clip(total + decay[:, -1][:, None, None], min=tiny)
+        return cls(basis, mean, total, shift_invariant(net))
+
+    def take(self, xp, models) -> "Blocks":
+        cut = [None if x is None else xp.take(x, models, axis=0) for x in self[:3]]
+        return Blocks(*cut, self.invariant)
+
+    def __call__(self, xp, r):
+        """Approximate inverse of the Hessian times r, both of shape (M, P)."""
+        M, k, p, _ = self.basis.shape
+        R = xp.matrix_transpose(xp.reshape(r, (M, -1, k)))
+        if self.invariant:
+            R = R - xp.mean(R, axis=1, keepdims=True)
+        W, b = R[..., :p], R[..., p:]
+        if self.total is not None:
+            W = W - self.mean * b
+        B, W = self.basis, W[..., None]
+        W = (B * B * W if B.shape[-1] == 1 else B @ (xp.matrix_transpose(B) @ W))[..., 0]
+        if self.total is not None:
+            b = b / self.total - xp.sum(self.mean * W, axis=-1, keepdims=True)
+        R = xp.concat([W, b], axis=-1)
+        if self.invariant:
+            R = R - xp.mean(R, axis=1, keepdims=True)
+        return xp.reshape(xp.matrix_transpose(R), r.shape)
+
+
+def _block(xp, X, h, mean):
+    """Centred Gram matrix (p, p) over the rows that carry nine tenths of the curvature h."""
+    rows = carriers(xp, h, 0.1)
+    if rows.shape[0] == 0:
+        return xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype)
+    h = xp.take(h, rows)[:, None]
+    if hasattr(X, "toarray"):
+        X = X[rows]
+        H = xp.asarray((X.T @ X.multiply(h).tocsr()).toarray())
+        return H - xp.sum(h) * mean[:, None] * mean[None, :]
+    X = (xp.take(X, rows, axis=0) - mean) * xp.sqrt(h)
+    return xp.matrix_transpose(X) @ X
