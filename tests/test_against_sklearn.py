@@ -231,7 +231,7 @@ def test_logistic_regression(solver, penalty, params, n_classes, container, weig
         {"solver": "liblinear", "dual": True},
         {"solver": "lbfgs", "C": 1e-4},
         {"solver": "lbfgs", "C": 1e4},
-        {"solver": "saga", "l1_ratio": 1, "C": 1e-3},
+        {"solver": "saga", "l1_ratio": 1, "C": 0.05},
         {"solver": "lbfgs", "class_weight": {0: 1.0, 1: 5.0}},
     ],
     ids=str,
