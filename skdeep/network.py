@@ -1,12 +1,14 @@
 """Feed-forward networks over the model axis; a linear model is a network without a hidden layer.
 
-M networks of one shape are one matrix ``theta`` of shape ``(M, P)``: all weights first, all
-intercepts last, so that weight decay touches one slice. The layers are reshaped views of it.
+M networks of one shape are one matrix ``theta`` of shape ``(M, P)``: all weights first, then all
+intercepts, so that weight decay touches one slice. The layers are reshaped views of it. Under batch
+normalisation the scales follow, and then the running means and variances, which no gradient moves.
 
 Units lie before rows in memory: an array of shape ``(M, n, k)`` is a transposed view of
 ``(M, k, n)``. Products do not mind, and sums and maxima over a few units run along long rows.
 """
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -27,6 +29,8 @@ class Network(NamedTuple):
         One for each hidden layer.
     intercept : bool
         Whether layers have intercepts.
+    batch_norm : bool
+        Whether hidden layers are normalised over the rows before their activation.
 
     Examples
     --------
@@ -44,18 +48,31 @@ class Network(NamedTuple):
     loss: Loss
     activations: tuple[Activation, ...] = ()
     intercept: bool = True
+    batch_norm: bool = False
 
 
 def build(
     units,
     loss: str | Loss,
-    activation: str | Activation = "identity",
+    activation: str | Activation | Sequence = "identity",
     intercept: bool = True,
+    batch_norm: bool = False,
 ) -> Network:
-    """Build a network from names in the tables or from entries of the user's own."""
-    loss = LOSSES[loss] if isinstance(loss, str) else loss
-    activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
-    return Network(tuple(units), loss, (activation,) * (len(units) - 2), intercept)
+    """Build a network from names in the tables or from entries of the user's own.
+
+    ``activation`` is one for all hidden layers, or a list with one for each.
+    """
+    n_hidden = len(units) - 2
+    each = activation if isinstance(activation, list) else [activation] * n_hidden
+    if len(each) != n_hidden:
+        raise ValueError(f"activation lists {len(each)} functions for {n_hidden} hidden layers.")
+    return Network(
+        tuple(units),
+        LOSSES[loss] if isinstance(loss, str) else loss,
+        tuple(ACTIVATIONS[a] if isinstance(a, str) else a for a in each),
+        intercept,
+        batch_norm and n_hidden > 0,
+    )
 
 
 def shapes(net: Network) -> tuple[list[tuple[int, int]], list[int]]:
@@ -69,24 +86,43 @@ def n_weights(net: Network) -> int:
     return sum(prod(shape) for shape in shapes(net)[0])
 
 
+def n_normalised(net: Network) -> int:
+    """How many units are normalised: each has a scale, a running mean and a running variance."""
+    return sum(net.units[1:-1]) if net.batch_norm else 0
+
+
 def n_parameters(net: Network) -> int:
-    weights, intercepts = shapes(net)
-    return sum(prod(shape) for shape in weights) + sum(intercepts)
+    """Length of theta."""
+    return n_weights(net) + sum(shapes(net)[1]) + 3 * n_normalised(net)
 
 
 def layers(xp, net: Network, theta):
     """Views of theta: weights of shape ``(M, fan_in, fan_out)``, intercepts ``(M, 1, fan_out)``."""
     M, start = theta.shape[0], 0
     weight_shapes, intercept_lengths = shapes(net)
-    weights, intercepts = [], []
+    weights = []
     for fan_in, fan_out in weight_shapes:
         stop = start + fan_in * fan_out
         weights.append(xp.reshape(theta[:, start:stop], (M, fan_in, fan_out)))
         start = stop
-    for length in intercept_lengths:
-        intercepts.append(xp.reshape(theta[:, start : start + length], (M, 1, length)))
-        start += length
+    intercepts = _rows(xp, theta, start, intercept_lengths)
     return weights, intercepts or [None] * len(weights)
+
+
+def normalisation(xp, net: Network, theta):
+    """Views of theta: scales, running means and running variances of the hidden layers."""
+    hidden, n = net.units[1:-1], n_normalised(net)
+    end = theta.shape[1]
+    return [_rows(xp, theta, end - back * n, hidden) for back in (3, 2, 1)]
+
+
+def _rows(xp, theta, start: int, lengths):
+    """Consecutive slices of theta as ``(M, 1, length)``."""
+    M, views = theta.shape[0], []
+    for length in lengths:
+        views.append(xp.reshape(theta[:, start : start + length], (M, 1, length)))
+        start += length
+    return views
 
 
 def affine(xp, X, W, b):
@@ -111,15 +147,50 @@ def affine_backward(xp, X, dz):
     return xp.matrix_transpose(X) @ dz
 
 
+# Keeps the deviation of a unit that never changes from dividing by zero.
+EPSILON = 1e-5
+
+
+def normalise(xp, z, w):
+    """Batch normalisation (Ioffe and Szegedy, 2015) over rows of weights w that sum to one.
+
+    Returns the normalised z, one over the standard deviation, and the mean and variance.
+    """
+    w = w[..., None]
+    mean = xp.sum(w * z, axis=-2, keepdims=True)
+    centred = z - mean
+    variance = xp.sum(w * centred * centred, axis=-2, keepdims=True)
+    inverse_std = 1.0 / xp.sqrt(variance + EPSILON)
+    return centred * inverse_std, inverse_std, mean, variance
+
+
+def normalise_backward(xp, z_hat, inverse_std, w, dz_hat):
+    w = w[..., None]
+    mean_grad = xp.sum(dz_hat, axis=-2, keepdims=True)
+    deviation_grad = xp.sum(dz_hat * z_hat, axis=-2, keepdims=True)
+    return inverse_std * (dz_hat - w * (mean_grad + z_hat * deviation_grad))
+
+
+def hidden_layers(xp, net: Network, theta, X):
+    """Activations of the hidden layers, each of shape ``(M, n, units)``, as prediction has them."""
+    h, activations = X, []
+    weights, intercepts = layers(xp, net, theta)
+    norms = list(zip(*normalisation(xp, net, theta), strict=True)) if net.batch_norm else None
+    for i, activation in enumerate(net.activations):
+        z = affine(xp, h, weights[i], None if norms else intercepts[i])
+        if norms:
+            scale, mean, variance = norms[i]
+            z = (z - mean) * (scale / xp.sqrt(variance + EPSILON)) + intercepts[i]
+        h, _ = activation.forward(xp, z)
+        activations.append(h)
+    return activations
+
+
 def forward(xp, net: Network, theta, X):
     """Raw scores of shape ``(M, n, k)``."""
-    h = X
     weights, intercepts = layers(xp, net, theta)
-    for i, (W, b) in enumerate(zip(weights, intercepts, strict=True)):
-        h = affine(xp, h, W, b)
-        if i < len(net.activations):
-            h, _ = net.activations[i].forward(xp, h)
-    return h
+    h = [X, *hidden_layers(xp, net, theta, X)][-1]
+    return affine(xp, h, weights[-1], intercepts[-1])
 
 
 def predict(xp, net: Network, theta, X):
@@ -128,6 +199,11 @@ def predict(xp, net: Network, theta, X):
 
 
 def value_and_grad(xp, net: Network, theta, X, y, w, l2):
+    """Objective and gradient by backpropagation, without dropout; see :func:`backpropagate`."""
+    return backpropagate(xp, net, theta, X, y, w, l2)[:3]
+
+
+def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
     """Objective and gradient by backpropagation (Rumelhart, Hinton and Williams, 1986).
 
     Parameters
@@ -139,6 +215,8 @@ def value_and_grad(xp, net: Network, theta, X, y, w, l2):
         Row weights; with ``1 / n`` the loss is a mean.
     l2 : array of shape (M, 1)
         Weight decay.
+    masks : list of arrays of shape (M, n, units) or None, optional
+        What multiplies the input and each hidden layer (dropout; Srivastava et al., 2014).
 
     Returns
     -------
@@ -147,31 +225,52 @@ def value_and_grad(xp, net: Network, theta, X, y, w, l2):
     penalty : array of shape (M,)
         ``l2 / 2`` times the squared norm of the weights.
     grad : array of shape (M, P)
-        Gradient of their sum.
+        Gradient of their sum; zero for the running means and variances.
+    moments : array of shape (M, 2 * n_normalised) or None
+        Means and variances of the normalised units over these rows.
     """
     weights, intercepts = layers(xp, net, theta)
-    inputs, saved = [X], []
-    for W, b, activation in zip(weights, intercepts, net.activations, strict=False):
-        h, s = activation.forward(xp, affine(xp, inputs[-1], W, b))
-        inputs.append(h)
+    scales = normalisation(xp, net, theta)[0] if net.batch_norm else None
+    masks = masks or [None] * len(weights)
+    inputs, saved, normalised = [_masked(X, masks[0])], [], []
+    for i, activation in enumerate(net.activations):
+        z = affine(xp, inputs[-1], weights[i], None if scales else intercepts[i])
+        if scales:
+            z_hat, *moments = normalise(xp, z, w)
+            normalised.append((z_hat, *moments))
+            z = scales[i] * z_hat + intercepts[i]
+        h, s = activation.forward(xp, z)
+        inputs.append(_masked(h, masks[i + 1]))
         saved.append(s)
     raw = affine(xp, inputs[-1], weights[-1], intercepts[-1])
 
     value, dz = net.loss.value_and_grad(xp, raw, y, w)
-    weight_grads, intercept_grads = [], []
+    weight_grads, intercept_grads, scale_grads = [], [xp.sum(dz, axis=-2)], []
     for i in reversed(range(len(weights))):
         weight_grads.append(affine_backward(xp, inputs[i], dz))
-        intercept_grads.append(xp.sum(dz, axis=-2))
         if i > 0:
-            dh = dz @ xp.matrix_transpose(weights[i])
+            dh = _masked(dz @ xp.matrix_transpose(weights[i]), masks[i])
             dz = net.activations[i - 1].backward(xp, saved[i - 1], dh)
+            intercept_grads.append(xp.sum(dz, axis=-2))
+            if scales:
+                z_hat, inverse_std, *_ = normalised[i - 1]
+                scale_grads.append(xp.sum(dz * z_hat, axis=-2))
+                dz = normalise_backward(xp, z_hat, inverse_std, w, scales[i - 1] * dz)
 
     M = theta.shape[0]
     decayed = theta[:, : n_weights(net)]
-    grad = (
-        xp.concat([xp.reshape(g, (M, -1)) for g in reversed(weight_grads)], axis=1) + l2 * decayed
-    )
+    parts = [xp.concat([xp.reshape(g, (M, -1)) for g in reversed(weight_grads)], axis=1)]
+    parts[0] = parts[0] + l2 * decayed
     if net.intercept:
-        grad = xp.concat([grad, *reversed(intercept_grads)], axis=1)
+        parts += reversed(intercept_grads)
+    moments = None
+    if scales:
+        means, variances = ([saved[j][:, 0, :] for saved in normalised] for j in (2, 3))
+        moments = xp.concat([*means, *variances], axis=1)
+        parts += [*reversed(scale_grads), xp.zeros_like(moments)]
     penalty = 0.5 * l2[:, 0] * xp.sum(decayed * decayed, axis=1)
-    return value, penalty, grad
+    return value, penalty, xp.concat(parts, axis=1), moments
+
+
+def _masked(h, mask):
+    return h if mask is None else h * mask

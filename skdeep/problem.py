@@ -83,12 +83,15 @@ class Problem:
 class Validation:
     """Rows held out of a model's training, and how to score its predictions on them.
 
-    ``rows`` picks rows of ``X``; ``score`` takes predictions of shape (len(rows), k).
+    ``rows`` picks rows of ``X``, or all of them if None; ``y`` (len(rows), k) and ``weights`` go
+    with them. ``score`` takes predictions of the shape of ``y``.
     """
 
     X: Any
     rows: np.ndarray | None
+    y: np.ndarray
     score: Callable[[np.ndarray], float]
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,13 +9,14 @@ class Progress(NamedTuple):
     """How far a training has come. Each field is a number or an array of shape ``(M, 1)``.
 
     ``step`` counts updates, ``epoch`` passes over the data, ``samples`` the rows seen up to the
-    last epoch's end, ``plateaus`` how often progress has stalled.
+    last epoch's end, ``plateaus`` how often progress has stalled, ``total`` the updates planned.
     """
 
     step: Any
     epoch: Any
     samples: Any
     plateaus: Any
+    total: Any = None
 
 
 @dataclass(frozen=True)

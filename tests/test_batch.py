@@ -24,6 +24,7 @@ def training_problem(X, Y, seed, *, early_stopping=False, weighted=False, **opti
         "l2": 10.0 ** -(seed % 4),
         "learning_rate_init": 0.01 * (1 + seed),
         "max_iter": 5 + seed,
+        "planned_epochs": 20,
         "tol": 1e-2,
         "n_iter_no_change": 1 + seed % 3,
         "beta_1": 0.9,
@@ -52,7 +53,12 @@ def training_problem(X, Y, seed, *, early_stopping=False, weighted=False, **opti
         rows=[rows],
         rngs=[np.random.RandomState(seed)],
         validation=[
-            Validation(X=X, rows=held_out, score=lambda p: (p.argmax(axis=1) == truth).mean())
+            Validation(
+                X=X,
+                rows=held_out,
+                y=Y[held_out],
+                score=lambda p: (p.argmax(axis=1) == truth).mean(),
+            )
         ]
         if early_stopping
         else None,

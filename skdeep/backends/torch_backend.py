@@ -32,15 +32,15 @@ def _devices() -> list[str]:
     return [*names, "cpu"]
 
 
-def _mixed_precision(device: str):
-    """Twin of ``network.value_and_grad`` with products in bfloat16 and the rest in float32."""
+def _mixed_precision(fn, device: str):
+    """Twin of ``network.backpropagate`` with products in bfloat16 and the rest in float32."""
 
-    def value_and_grad(xp, net, theta, X, y, w, l2):
+    def mixed(xp, net, theta, *args):
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-            results = network.value_and_grad(xp, net, theta, X, y, w, l2)
-        return tuple(result.to(theta.dtype) for result in results)
+            results = fn(xp, net, theta, *args)
+        return tuple(None if result is None else result.to(theta.dtype) for result in results)
 
-    return value_and_grad
+    return mixed
 
 
 def make_backend(device: str | None, dtype: str | None) -> Backend:
@@ -56,5 +56,6 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
         raise ValueError("backend='torch:mps' has no float64: pass dtype='float32'.")
     backend = TorchBackend("torch", full, xp)
     if dtype == "bfloat16":
-        backend.fused[network.value_and_grad] = _mixed_precision(full)
+        for fn in (network.value_and_grad, network.backpropagate):
+            backend.fused[fn] = _mixed_precision(fn, full)
     return backend

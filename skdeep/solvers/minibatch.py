@@ -1,44 +1,29 @@
 """Mini-batch gradient descent with any optimizer and schedule, for a stack of networks at once.
 
 Each model draws its own permutations, so a stack trains as separate fits would. The loop owns the
-counters; the mathematics is in ``network``, ``optimizers`` and ``schedules``.
+counters; the mathematics is in ``network``, ``optimizers``, ``schedules`` and ``regularization``.
 """
 
 import warnings
-from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..network import n_parameters, predict, value_and_grad
+from ..network import (
+    backpropagate,
+    forward,
+    hidden_layers,
+    layers,
+    n_normalised,
+    n_parameters,
+)
 from ..optimizers import OPTIMIZERS
 from ..problem import Problem, Result
-from ..schedules import Progress
+from ..regularization import clip_norm, dropout_masks, l1_penalty, max_norm, smooth_labels
+from .training import Clock, Training, finished, learning_rates, note_progress, rate_now, say
 
-
-@dataclass(eq=False)
-class Training:
-    """How far one model has been trained, and what it takes to go on."""
-
-    slots: list = field(default_factory=list)
-    step: int = 0
-    epoch: int = 0
-    samples: int = 0
-    plateaus: int = 0
-    stalled: int = 0
-    learning_rate: float = 0.0
-    best_loss: float = np.inf
-    best_score: float = -np.inf
-    best_theta: np.ndarray | None = None
-    curve: list = field(default_factory=list)
-    scores: list = field(default_factory=list)
-
-    def copy(self) -> "Training":
-        return replace(self, curve=list(self.curve), scores=list(self.scores))
-
-    def restart(self) -> "Training":
-        """The same training under a new optimizer, as a warm start begins it."""
-        # As in scikit-learn, a warm start that finds no better score ends where it ends.
-        return replace(self.copy(), slots=[], step=0, epoch=0, plateaus=0, best_theta=None)
+# Share of the old running means and variances that a batch leaves in place.
+MOMENTUM = 0.9
 
 
 def gather(xp, A, idx):
@@ -46,14 +31,29 @@ def gather(xp, A, idx):
     return xp.reshape(xp.take(A, xp.reshape(idx, (-1,)), axis=0), (*idx.shape, *A.shape[1:]))
 
 
-def _gather_own(take, xp, A, idx, models, n_rows):
-    """Like gather, for ``A`` (n, ...) shared or (M * n, ...) with n rows for each model."""
-    return take(xp, A, idx if A.shape[0] == n_rows else idx + models[:, None] * n_rows)
+class Data(NamedTuple):
+    """Rows on the device. Per-model arrays (M, n, ...) are kept as (M * n, ...)."""
+
+    X: Any
+    y: Any
+    weights: Any
+
+    def own(self, take, xp, A, idx, models):
+        """Rows of ``A``, shared or of each model, for the given models."""
+        n_rows = self.X.shape[0]
+        return take(xp, A, idx if A.shape[0] == n_rows else idx + models[:, None] * n_rows)
 
 
-def _flat(A, n_rows):
-    """Per-model arrays (M, n, ...) as (M * n, ...); shared ones as they are."""
-    return A if A.shape[0] == n_rows else A.reshape(-1, *A.shape[2:])
+def load(backend, problem: Problem) -> Data:
+    def flat(A):
+        return A if A.shape[0] == problem.X.shape[0] else A.reshape(-1, *A.shape[2:])
+
+    dtype, weights = problem.dtype, problem.weights
+    return Data(
+        backend.asarray(problem.X, dtype),
+        backend.asarray(flat(problem.y), dtype),
+        None if weights is None else backend.asarray(flat(np.asarray(weights)), dtype),
+    )
 
 
 def batches(orders: list[np.ndarray], batch_size: int):
@@ -137,211 +137,230 @@ class _Stack:
             self.trainings[m].step = int(self.step[i, 0])
 
 
-def _learning_rates(problem: Problem, stack: _Stack, n_steps: int) -> np.ndarray:
-    """Rates of shape (n_steps, M, 1) for the epoch to come."""
-    trainings = [stack.trainings[m] for m in stack.models]
+class _Epoch:
+    """One pass of every model in the stack over its rows."""
 
-    def column(name):
-        return np.array([[float(getattr(t, name))] for t in trainings])
+    def __init__(self, backend, problem: Problem, data: Data, stack: _Stack, orders: list):
+        self.backend, self.problem, self.data, self.stack = backend, problem, data, stack
+        self.xp, self.net = backend.xp, problem.net
+        self.hyper = {name: values[stack.models] for name, values in problem.hyper.items()}
+        self.models = backend.asarray(stack.models)
+        self.steps = list(batches(orders, problem.options["batch_size"]))
+        self.n_steps = np.array([-(-len(o) // problem.options["batch_size"]) for o in orders])
+        self.lengths = np.array([len(order) for order in orders])
+        self.gradient_norms = np.zeros((len(orders), len(self.net.units) - 1))
+        self.activations = np.zeros((len(orders), len(self.net.units) - 2))
 
-    started = column("epoch") > 0
-    progress = Progress(
-        step=stack.step + np.arange(n_steps, dtype=float)[:, None, None],
-        epoch=column("epoch"),
-        # A new optimizer starts from the initial rate, however many rows came before it.
-        samples=np.where(started, column("samples"), 0.0),
-        plateaus=column("plateaus"),
-    )
-    rates = problem.options["schedule"](problem.hyper["learning_rate_init"][stack.models], progress)
-    return np.broadcast_to(rates, (n_steps, len(trainings), 1))
+    def number(self, name: str):
+        """A hyper-parameter for the device."""
+        return self.backend.asarray(self.hyper[name], self.problem.dtype)
 
+    def run(self) -> np.ndarray:
+        """Train, and return the mean objective of the batches, shape (M,)."""
+        problem, stack, xp, dtype = self.problem, self.stack, self.xp, self.problem.dtype
+        take = self.backend.kernel(gather)
+        gradient = self.backend.kernel(backpropagate)
+        update = self.backend.kernel(stack.optimizer.step)
+        hyper = {
+            name: _numbers(self.backend, self.hyper[name], dtype) for name in stack.optimizer.hyper
+        }
+        trainings = [stack.trainings[m] for m in stack.models]
+        rates = learning_rates(problem, stack.models, trainings, stack.step, len(self.steps))
+        scale = problem.options["loss_scale"]
 
-def _train_epoch(backend, problem: Problem, data, stack: _Stack, orders: list) -> np.ndarray:
-    """One pass over each model's rows. Returns the mean objective of the batches, shape (M,)."""
-    xp, dtype = backend.xp, problem.dtype
-    X, y, weights = data
-    n_rows = X.shape[0]
-    take, gradient = backend.kernel(gather), backend.kernel(value_and_grad)
-    update = backend.kernel(stack.optimizer.step)
-    hyper = {
-        name: _numbers(backend, problem.hyper[name][stack.models], dtype)
-        for name in stack.optimizer.hyper
-    }
-    l2 = problem.hyper["l2"][stack.models]
-    models = backend.asarray(stack.models)
-    loss_scale = problem.options["loss_scale"]
-    lengths = np.array([len(order) for order in orders])
-    steps = list(batches(orders, problem.options["batch_size"]))
-    rates = _learning_rates(problem, stack, len(steps))
+        total, last_n = 0.0, None
+        for step, ((idx, n), rate) in enumerate(zip(self.steps, rates, strict=True), start=1):
+            idx = self.backend.asarray(idx)
+            # Batches are alike but for the last, unless samples have weights.
+            if self.data.weights is not None or last_n is None or (n != last_n).any():
+                w, size = self.batch_weights(take, idx, n)
+                l2 = self.backend.asarray(self.hyper["l2"] / size, dtype)
+                share = self.backend.asarray(n / self.lengths, dtype)
+                training, last_n = n[:, None] > 0, n
+                everyone = training.all()
+            X = take(xp, self.data.X, idx)
+            y = self.data.own(take, xp, self.data.y, idx, self.models)
+            if "label_smoothing" in self.hyper:
+                y = smooth_labels(y, self.number("label_smoothing"))
+            value, penalty, grad, moments = gradient(
+                xp, self.net, stack.theta, X, y, w, l2, self.masks(trainings, idx.shape[1])
+            )
+            if "l1" in self.hyper:
+                l1 = self.backend.asarray(self.hyper["l1"] / size, dtype)
+                extra, slope = l1_penalty(xp, self.net, stack.theta, l1)
+                penalty = penalty + extra
+                grad[:, : slope.shape[1]] += slope
+            if (self.n_steps == step).any():
+                self.note(self.n_steps == step, X, grad)
+            if "clip_norm" in self.hyper:
+                grad = clip_norm(xp, grad, self.number("clip_norm"))
+            stack.step += training
+            before = None if everyone else stack.snapshot()
+            stack.theta, stack.slots = update(
+                xp,
+                stack.theta,
+                grad,
+                stack.slots,
+                _numbers(self.backend, stack.step, dtype),
+                _numbers(self.backend, rate, dtype),
+                **hyper,
+            )
+            if "max_norm" in self.hyper:
+                stack.theta = max_norm(xp, self.net, stack.theta, self.number("max_norm"))
+            if moments is not None:
+                self.average_moments(moments)
+            if before:
+                # Even a zero gradient would move Adam: a model out of batches stands still.
+                stack.restore(before, ~training)
+            total = total + (scale * value + penalty) * share
+        return self.backend.to_numpy(total)
 
-    total, last_n = 0.0, None
-    for (idx, n), rate in zip(steps, rates, strict=True):
-        idx = backend.asarray(idx)
-        # Batches are alike but for the last, unless samples have weights.
-        if weights is not None or last_n is None or (n != last_n).any():
-            own = None if weights is None else _gather_own(take, xp, weights, idx, models, n_rows)
-            w, size = _batch_weights(backend, own, n, idx.shape[1], dtype)
-            decay = backend.asarray(l2 / size, dtype)
-            share = backend.asarray(n / lengths, dtype)
-            training, last_n = n[:, None] > 0, n
-            everyone = training.all()
-        value, penalty, grad = gradient(
-            xp,
-            problem.net,
-            stack.theta,
-            take(xp, X, idx),
-            _gather_own(take, xp, y, idx, models, n_rows),
-            w,
-            decay,
+    def batch_weights(self, take, idx, n):
+        """Row weights of a batch that sum to one for each model, and what they summed to before.
+
+        ``n`` of the rows ``idx`` are real for each model.
+        """
+        dtype, batch_size = self.problem.dtype, idx.shape[1]
+        if self.data.weights is None and (n == batch_size).all():
+            size = n[:, None].astype(float)
+            return self.backend.asarray(1.0 / size, dtype), size
+        w = self.backend.asarray(np.arange(batch_size) < n[:, None], dtype)
+        if self.data.weights is not None:
+            w = w * self.data.own(take, self.xp, self.data.weights, idx, self.models)
+        size = np.asarray(self.backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
+        # A batch without weight teaches nothing; it must not divide by zero either.
+        size = np.where(size > 0, size, 1.0)
+        return w / self.backend.asarray(size, dtype), size
+
+    def masks(self, trainings, n_rows):
+        if "dropout" not in self.hyper:
+            return None
+        noise = [t.noise for t in trainings]
+        masks = dropout_masks(
+            noise, self.hyper["dropout"], self.net.units[:-1], n_rows, self.problem.dtype
         )
-        stack.step += training
-        step, rate = _numbers(backend, stack.step, dtype), _numbers(backend, rate, dtype)
-        before = None if everyone else stack.snapshot()
-        stack.theta, stack.slots = update(xp, stack.theta, grad, stack.slots, step, rate, **hyper)
-        if before:
-            # Even a zero gradient would move Adam: a model out of batches stands still.
-            stack.restore(before, ~training)
-        total = total + (loss_scale * value + penalty) * share
-    return backend.to_numpy(total)
+        return [None if mask is None else self.backend.asarray(mask) for mask in masks]
 
+    def average_moments(self, moments):
+        """Move the running means and variances, the end of theta, towards the batch's."""
+        start = self.stack.theta.shape[1] - 2 * n_normalised(self.net)
+        running = self.stack.theta[:, start:]
+        self.stack.theta[:, start:] = MOMENTUM * running + (1.0 - MOMENTUM) * moments
 
-def _batch_weights(backend, weights, n, batch_size, dtype):
-    """Row weights of a batch that sum to one for each model, and what they summed to before.
-
-    ``n`` of the ``batch_size`` rows are real for each model; ``weights`` (M, b) are those of the
-    samples, or None.
-    """
-    if weights is None and (n == batch_size).all():
-        size = n[:, None].astype(float)
-        return backend.asarray(1.0 / size, dtype), size
-    w = backend.asarray(np.arange(batch_size) < n[:, None], dtype)
-    if weights is not None:
-        w = w * weights
-    size = np.asarray(backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
-    # A batch without weight teaches nothing; it must not divide by zero either.
-    size = np.where(size > 0, size, 1.0)
-    return w / backend.asarray(size, dtype), size
+    def note(self, last: np.ndarray, X, grad) -> None:
+        """Record gradient norms and mean activations on the last batch of some of the models."""
+        xp, net = self.xp, self.net
+        norms = [xp.sqrt(xp.sum(W * W, axis=(1, 2))) for W in layers(xp, net, grad)[0]]
+        hidden = hidden_layers(xp, net, self.stack.theta, X)
+        means = [xp.mean(xp.abs(h), axis=(1, 2)) for h in hidden]
+        for record, found in ((self.gradient_norms, norms), (self.activations, means)):
+            for i, values in enumerate(found):
+                record[last, i] = self.backend.to_numpy(values)[last]
 
 
 def _numbers(backend, values: np.ndarray, dtype):
     """Per-model numbers for the device; those of a single model as a plain float."""
-    return float(values[0, 0]) if values.shape[0] == 1 else backend.asarray(values, dtype)
+    if values.size == 1:
+        return float(values[0, 0])
+    return backend.asarray(values, dtype)
 
 
-def _validation_score(backend, problem: Problem, X, theta, m: int) -> float:
-    """Score of model m on its held-out rows of X; NaN if its predictions are not finite."""
-    held_out = problem.validation[m]
-    if held_out.rows is not None:
-        X = backend.kernel(gather)(backend.xp, X, backend.asarray(held_out.rows[None]))
-    predicted = backend.to_numpy(predict(backend.xp, problem.net, theta, X))[0]
-    return float(held_out.score(predicted)) if np.isfinite(predicted).all() else np.nan
+class _Validation:
+    """The held-out rows of each model, on the device."""
+
+    def __init__(self, backend, problem: Problem):
+        self.backend, self.problem = backend, problem
+        arrays = {id(v.X): v.X for v in problem.validation}
+        self.X = {key: backend.asarray(X, problem.dtype) for key, X in arrays.items()}
+
+    def __call__(self, theta, m: int) -> tuple[float, float]:
+        """Loss and score of model m; NaN if its predictions are not finite."""
+        xp, net, held_out = self.backend.xp, self.problem.net, self.problem.validation[m]
+        X = self.X[id(held_out.X)]
+        if held_out.rows is not None:
+            X = self.backend.kernel(gather)(xp, X, self.backend.asarray(held_out.rows[None]))
+        raw = self.backend.kernel(forward)(xp, net, theta, X)
+        predicted = self.backend.to_numpy(net.loss.predict(xp, raw))[0]
+        if not np.isfinite(predicted).all():
+            return np.nan, np.nan
+        y, w = held_out.y[None], held_out.weights
+        w = np.ones(len(predicted)) if w is None else w
+        y, w = (self.backend.asarray(A, self.problem.dtype) for A in (y, w[None] / w.sum()))
+        loss = self.problem.options["loss_scale"] * net.loss.value_and_grad(xp, raw, y, w)[0]
+        return float(self.backend.to_numpy(loss)[0]), float(held_out.score(predicted))
 
 
-def _note_progress(problem: Problem, training: Training, m: int, loss, score, theta) -> None:
-    """Count the epochs without improvement, and keep the best."""
-    tol = problem.hyper["tol"][m, 0]
-    training.curve.append(loss)
-    if score is None:
-        training.stalled = training.stalled + 1 if loss > training.best_loss - tol else 0
-        training.best_loss = min(training.best_loss, loss)
-        return
-    training.scores.append(score)
-    training.stalled = training.stalled + 1 if score < training.best_score + tol else 0
-    if score > training.best_score:
-        training.best_score, training.best_theta = score, theta()
-
-
-def _finished(problem: Problem, training: Training, m: int) -> bool:
-    """Whether model m has met the stopping rule; an adaptive schedule lowers its rate first."""
-    patience = problem.hyper["n_iter_no_change"][m, 0]
-    if training.stalled <= patience:
-        return False
-    reason = (
-        f"{'Training loss' if problem.validation is None else 'Validation score'} did not improve "
-        f"more than tol={problem.hyper['tol'][m, 0]:f} for {patience:g} consecutive epochs."
-    )
-    schedule = problem.options["schedule"]
-    survives = getattr(schedule, "survives_plateau", None)
-    if survives is None or not survives(training.learning_rate):
-        too_small = "" if survives is None else " Learning rate too small."
-        _say(problem, f"{reason}{too_small} Stopping.")
-        return True
-    training.plateaus += 1
-    training.stalled = 0
-    training.learning_rate = _rate_after(problem, training, m)
-    _say(problem, f"{reason} Setting learning rate to {training.learning_rate:f}")
-    return False
-
-
-def _rate_after(problem: Problem, training: Training, m: int) -> float:
-    progress = Progress(training.step, training.epoch, training.samples, training.plateaus)
-    return float(problem.options["schedule"](problem.hyper["learning_rate_init"][m, 0], progress))
-
-
-def _say(problem: Problem, text: str) -> None:
-    if problem.options["verbose"]:
-        print(text)
+def _begin(problem: Problem) -> list[Training]:
+    trainings = [t.copy() if t else Training() for t in problem.states or [None] * problem.n_models]
+    if "dropout" in problem.hyper:
+        for training, rng in zip(trainings, problem.rngs, strict=True):
+            if training.noise is None:
+                training.noise = np.random.Generator(np.random.SFC64(rng.randint(2**31)))
+    return trainings
 
 
 def solve(backend, problem: Problem) -> Result:
     """Train every model until its loss or validation score stalls, or for ``max_iter`` epochs.
 
     Hyper-parameters: ``l2`` (divided by the batch's weight, as scikit-learn's alpha),
-    ``learning_rate_init``, ``max_iter``, ``tol``, ``n_iter_no_change`` and the optimizer's own.
-    Options: ``optimizer`` (a name), ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale``
-    (of the reported loss), ``verbose``. A model whose loss is no longer finite stops; its result
-    says so with a loss that is not finite.
+    ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
+    optimizer's own; where wanted ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing`` and
+    ``dropout`` (M, n_layers). Options: ``optimizer`` (a name), ``schedule``, ``batch_size``,
+    ``shuffle``, ``loss_scale`` (of the reported loss), ``verbose``. A model whose loss is no longer
+    finite stops; its result says so with a loss that is not finite.
     """
-    M, n_rows = problem.n_models, problem.X.shape[0]
-    trainings = [t.copy() if t else Training() for t in problem.states or [None] * M]
+    M, batch_size = problem.n_models, problem.options["batch_size"]
+    trainings = _begin(problem)
     stack = _Stack(backend, problem, trainings)
-    data = (
-        backend.asarray(problem.X, problem.dtype),
-        backend.asarray(_flat(problem.y, n_rows), problem.dtype),
-        None
-        if problem.weights is None
-        else backend.asarray(_flat(np.asarray(problem.weights), n_rows), problem.dtype),
-    )
-    orders = problem.rows or [np.arange(n_rows)] * M
+    data = load(backend, problem)
+    validate = None if problem.validation is None else _Validation(backend, problem)
+    orders = problem.rows or [np.arange(problem.X.shape[0])] * M
     theta = np.array(problem.theta, dtype=problem.dtype)
     n_iter, loss = np.zeros(M, dtype=int), np.full(M, np.nan)
     converged = np.zeros(M, dtype=bool)
-    max_iter = problem.hyper["max_iter"][:, 0]
-    held_out = {}
-    if problem.validation is not None:
-        arrays = {id(v.X): v.X for v in problem.validation}
-        held_out = {key: backend.asarray(X, problem.dtype) for key, X in arrays.items()}
+    clock = Clock()
+
+    def end(i, m):
+        theta[m] = stack.theta_of(i)
 
     try:
         while len(stack.models):
             orders = [_permute(problem, m, o) for m, o in zip(stack.models, orders, strict=True)]
-            losses = _train_epoch(backend, problem, data, stack, orders)
+            epoch = _Epoch(backend, problem, data, stack, orders)
+            losses = epoch.run()
             going = np.ones(len(stack.models), dtype=bool)
             for i, m in enumerate(stack.models):
-                training = trainings[m]
+                training, n_steps = trainings[m], -(-len(orders[i]) // batch_size)
                 loss[m] = losses[i]
                 n_iter[m] += 1
                 training.step = int(stack.step[i, 0])
                 training.epoch += 1
                 training.samples += len(orders[i])
-                training.learning_rate = _rate_after(problem, training, m)
-                _say(problem, f"Iteration {n_iter[m]}, loss = {loss[m]:.8f}")
+                training.record(
+                    loss=float(losses[i]),
+                    learning_rate=training.learning_rate
+                    or rate_now(problem, Training(), m, n_steps),
+                    gradient_norm=epoch.gradient_norms[i].tolist(),
+                    mean_activation=epoch.activations[i].tolist(),
+                )
+                training.learning_rate = rate_now(problem, training, m, n_steps)
+                say(problem, f"Iteration {n_iter[m]}, loss = {loss[m]:.8f}")
                 score = None
-                if problem.validation is not None:
-                    X_val = held_out[id(problem.validation[m].X)]
-                    score = _validation_score(backend, problem, X_val, stack.theta[i : i + 1], m)
-                    _say(problem, f"Validation score: {score:f}")
-                _note_progress(
+                if validate:
+                    held_out_loss, score = validate(stack.theta[i : i + 1], m)
+                    training.record(validation_loss=held_out_loss, validation_score=score)
+                    say(problem, f"Validation score: {score:f}")
+                training.record(seconds=clock.lap())
+                note_progress(
                     problem, training, m, float(losses[i]), score, lambda i=i: stack.theta_of(i)
                 )
-                converged[m] = _finished(problem, training, m)
+                converged[m] = finished(problem, training, m, n_steps)
                 stopped = _monitor(problem, m, n_iter[m], stack, i, loss[m])
-                going[i] = not (
-                    converged[m] or stopped or n_iter[m] >= max_iter[m] or not np.isfinite(loss[m])
-                )
+                done = n_iter[m] >= problem.hyper["max_iter"][m, 0] or not np.isfinite(loss[m])
+                going[i] = not (converged[m] or stopped or done)
                 converged[m] |= stopped
                 if not going[i]:
-                    theta[m] = stack.theta_of(i)
+                    end(i, m)
             if not going.all():
                 stack.save_slots()
                 stack.keep(going)
@@ -350,10 +369,10 @@ def solve(backend, problem: Problem) -> Result:
         warnings.warn("Training interrupted by user.", stacklevel=2)
         converged[stack.models] = True
         for i, m in enumerate(stack.models):
-            theta[m] = stack.theta_of(i)
+            end(i, m)
         stack.save_slots()
 
-    if problem.validation is not None:
+    if validate:
         for m, training in enumerate(trainings):
             if training.best_theta is not None:
                 theta[m] = training.best_theta

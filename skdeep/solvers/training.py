@@ -1,0 +1,128 @@
+"""How far a model has been trained: its counters, its record, and when it is done."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..problem import Problem
+from ..schedules import Progress
+
+
+@dataclass(eq=False)
+class Training:
+    """The training of one model, and what it takes to go on.
+
+    ``samples`` counts rows, ``stalled`` epochs without improvement, ``plateaus`` how often they
+    were too many; ``noise`` draws dropout masks; ``history`` holds a list per quantity.
+    """
+
+    slots: list = field(default_factory=list)
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+    plateaus: int = 0
+    stalled: int = 0
+    learning_rate: float = 0.0
+    best_loss: float = np.inf
+    best_score: float = -np.inf
+    best_theta: np.ndarray | None = None
+    noise: np.random.Generator | None = None
+    curve: list = field(default_factory=list)
+    scores: list = field(default_factory=list)
+    history: dict = field(default_factory=dict)
+
+    def copy(self) -> "Training":
+        return replace(
+            self,
+            curve=list(self.curve),
+            scores=list(self.scores),
+            history={name: list(values) for name, values in self.history.items()},
+        )
+
+    def restart(self) -> "Training":
+        """The same training under a new optimizer, as a warm start begins it."""
+        # As in scikit-learn, a warm start that finds no better score ends where it ends.
+        return replace(self.copy(), slots=[], step=0, epoch=0, plateaus=0, best_theta=None)
+
+    def record(self, **values) -> None:
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(value)
+
+
+def learning_rates(problem: Problem, models, trainings, step, n_steps: int) -> np.ndarray:
+    """Rates of shape (n_steps, M, 1) for the epoch to come; ``step`` (M, 1) were made before."""
+
+    def column(name):
+        return np.array([[float(getattr(t, name))] for t in trainings])
+
+    progress = Progress(
+        step=step + np.arange(n_steps, dtype=float)[:, None, None],
+        epoch=column("epoch"),
+        # A new optimizer starts from the initial rate, however many rows came before it.
+        samples=np.where(column("epoch") > 0, column("samples"), 0.0),
+        plateaus=column("plateaus"),
+        total=problem.hyper["planned_epochs"][models] * n_steps,
+    )
+    rates = problem.options["schedule"](problem.hyper["learning_rate_init"][models], progress)
+    return np.broadcast_to(rates, (n_steps, len(trainings), 1))
+
+
+def rate_now(problem: Problem, training: Training, m: int, n_steps: int) -> float:
+    """The rate of the next step of model m."""
+    total = problem.hyper["planned_epochs"][m, 0] * n_steps
+    progress = Progress(training.step, training.epoch, training.samples, training.plateaus, total)
+    return float(problem.options["schedule"](problem.hyper["learning_rate_init"][m, 0], progress))
+
+
+def note_progress(problem: Problem, training: Training, m: int, loss, score, theta) -> None:
+    """Count the epochs without improvement, and keep the best; ``theta()`` fetches parameters."""
+    tol = problem.hyper["tol"][m, 0]
+    training.curve.append(loss)
+    if score is None:
+        training.stalled = training.stalled + 1 if loss > training.best_loss - tol else 0
+        training.best_loss = min(training.best_loss, loss)
+        return
+    training.scores.append(score)
+    training.stalled = training.stalled + 1 if score < training.best_score + tol else 0
+    if score > training.best_score:
+        training.best_score, training.best_theta = score, theta()
+
+
+def finished(problem: Problem, training: Training, m: int, n_steps: int) -> bool:
+    """Whether model m has met the stopping rule; some schedules lower the rate first."""
+    schedule = problem.options["schedule"]
+    patience = getattr(schedule, "patience", None) or problem.hyper["n_iter_no_change"][m, 0]
+    if training.stalled <= patience:
+        return False
+    reason = (
+        f"{'Training loss' if problem.validation is None else 'Validation score'} did not improve "
+        f"more than tol={problem.hyper['tol'][m, 0]:f} for {patience:g} consecutive epochs."
+    )
+    survives = getattr(schedule, "survives_plateau", None)
+    if survives is None or not survives(training.learning_rate):
+        too_small = "" if survives is None else " Learning rate too small."
+        say(problem, f"{reason}{too_small} Stopping.")
+        return True
+    training.plateaus += 1
+    training.stalled = 0
+    training.learning_rate = rate_now(problem, training, m, n_steps)
+    say(problem, f"{reason} Setting learning rate to {training.learning_rate:f}")
+    return False
+
+
+def say(problem: Problem, text: str) -> None:
+    if problem.options["verbose"]:
+        print(text)
+
+
+class Clock:
+    """Seconds since it was last asked."""
+
+    def __init__(self):
+        self.last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        passed, self.last = now - self.last, now
+        return passed
