@@ -46,6 +46,7 @@ def training_problem(X, Y, seed, *, early_stopping=False, weighted=False, **opti
             "batch_size": 32,
             "shuffle": True,
             "loss_scale": 1.0,
+            "early_stopping": early_stopping,
             "verbose": False,
             **options,
         },

@@ -54,6 +54,13 @@ class Backend:
     def to_numpy(self, x) -> np.ndarray:
         return np.asarray(x)
 
+    def autograd_loss(self, fn: Callable) -> Any:
+        """A ``Loss`` from a plain function of scores and targets, where there is autograd."""
+        raise ValueError(
+            f"loss={fn!r} is a plain function, whose derivative only backend='torch' supplies: use "
+            "that, or pass a skdeep.losses.Loss."
+        )
+
     def kernel(self, fn: Callable) -> Callable:
         """The fastest form of a generic function here; the function itself if there is no other."""
         return self.fused.get(fn, fn)

@@ -1,10 +1,14 @@
 """The multi-layer perceptron as a classifier."""
 
+from numbers import Real
+
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
@@ -16,6 +20,13 @@ from sklearn.utils.validation import validate_data
 from .multilayer import BaseMultilayerPerceptron, has_partial_fit
 
 
+def has_probabilities(estimator) -> bool:
+    """For ``available_if``: the hinge loss gives scores alone."""
+    if estimator.loss == "hinge":
+        raise AttributeError("predict_proba is not available when loss='hinge'.")
+    return True
+
+
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     """Multi-layer perceptron that minimises the log-loss.
 
@@ -25,21 +36,25 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     ----------
     hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
         Units of each hidden layer.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation of the hidden layers.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, 'sgd' stochastic gradient descent
-        and 'adam' its variant by Kingma and Ba.
+    activation : str, Activation or list of them, default='relu'
+        Activation of the hidden layers, one for all or a list with one for each: 'identity',
+        'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
+        'mish', or an entry of your own (see ``skdeep.activations``).
+    solver : str, default='adam'
+        'lbfgs' is a quasi-Newton method on all rows at once; 'sgd', 'adam', 'adamw',
+        'adagrad', 'adadelta' and 'rmsprop' train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.
     batch_size : int or 'auto', default='auto'
         Rows of a mini-batch; 'auto' means ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate, for ``solver='sgd'``: constant; divided by
-        ``(t + 1) ** power_t`` where t counts rows seen; divided by five when progress stalls.
+    learning_rate : str or callable, default='constant'
+        Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
+        ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
+        progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
+        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
     learning_rate_init : float, default=0.001
-        Initial learning rate, for 'sgd' and 'adam'.
+        Initial learning rate of the mini-batch solvers.
     power_t : float, default=0.5
         Exponent of ``learning_rate='invscaling'``.
     max_iter : int, default=200
@@ -61,8 +76,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the rows, stop when the score on them
-        stalls, and return to the best weights. For 'sgd' and 'adam'.
+        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
+        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -75,6 +90,38 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         Epochs without improvement that are tolerated.
     max_fun : int, default=15000
         Maximum number of evaluations of the loss, for 'lbfgs'.
+    loss : str, Loss or callable, default='log_loss'
+        'log_loss', 'hinge' (without probabilities), 'squared_error' on sigmoid outputs, an entry
+        of your own (see ``skdeep.losses``), or on torch a function of scores and indicators that
+        returns each row's loss.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, which multiply those of the samples.
+    label_smoothing : float, default=0.0
+        How far indicators are moved towards even odds, in [0, 1).
+    weight_init : str or callable, default='auto'
+        Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    dropout : float or array-like of rates, default=0.0
+        Rate at which units are dropped in training: of all hidden layers, or one for each, with
+        one for the input before them if wanted. Predictions drop nothing.
+    batch_norm : bool, default=False
+        Whether hidden layers are normalised over the batch before their activation.
+    l1_ratio : float, default=0.0
+        Share of the L1 norm in the penalty, from 0 to 1.
+    clip_norm : float or None, default=None
+        Bound of the gradient's norm.
+    max_norm : float or None, default=None
+        Bound of the norm of each unit's incoming weights.
+    scoring : str, callable or None, default=None
+        Score of the held-out rows; None means the one of ``score``.
+    n_members : int, default=1
+        Networks to train as one stack and average in prediction. With more than one, fitted
+        arrays lead with an axis of members and curves are lists of them.
+    pretraining : Autoencoder or None, default=None
+        Its hidden layers, trained on ``X`` with the units of this network, are the start.
+    rho : float, default=0.9
+        Decay of the squared gradients in 'rmsprop' and 'adadelta', in [0, 1).
     backend : str, default='auto'
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data.
@@ -98,6 +145,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         Smallest loss of an epoch; None under early stopping. Not set by 'lbfgs'.
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
+    history_ : dict of lists
+        What each epoch of mini-batch training did: ``loss``, ``learning_rate``, ``seconds``, of its
+        last batch ``gradient_norm`` and ``mean_activation`` layer by layer, and with held-out rows
+        ``validation_loss`` and ``validation_score``.
     validation_scores_ : list of float or None
         Score of each epoch on the held-out rows; None without early stopping.
     best_validation_score_ : float or None
@@ -143,6 +194,17 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     True
     """
 
+    _parameter_constraints: dict = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "loss": [
+            StrOptions({"log_loss", "hinge", "squared_error"}),
+            HasMethods(["value_and_grad", "predict"]),
+            callable,
+        ],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+
     def __init__(
         self,
         hidden_layer_sizes=(100,),
@@ -169,6 +231,19 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         epsilon=1e-8,
         n_iter_no_change=10,
         max_fun=15000,
+        loss="log_loss",
+        class_weight=None,
+        label_smoothing=0.0,
+        weight_init="auto",
+        dropout=0.0,
+        batch_norm=False,
+        l1_ratio=0.0,
+        clip_norm=None,
+        max_norm=None,
+        scoring=None,
+        n_members=1,
+        pretraining=None,
+        rho=0.9,
         backend="auto",
         dtype=None,
     ):
@@ -195,11 +270,38 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.loss = loss
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.weight_init = weight_init
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.l1_ratio = l1_ratio
+        self.clip_norm = clip_norm
+        self.max_norm = max_norm
+        self.scoring = scoring
+        self.n_members = n_members
+        self.pretraining = pretraining
+        self.rho = rho
         self.backend = backend
         self.dtype = dtype
 
-    def _loss_name(self):
-        return "log_loss" if self._label_binarizer.y_type_ == "multiclass" else "binary_log_loss"
+    def _loss(self):
+        if self.loss == "log_loss":
+            multiclass = self._label_binarizer.y_type_ == "multiclass"
+            return "log_loss" if multiclass else "binary_log_loss"
+        return "sigmoid_squared_error" if self.loss == "squared_error" else self.loss
+
+    def _weigh_classes(self, y, sample_weight, incremental):
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' cannot be used with partial_fit, which does not see all "
+                "rows: pass a dict."
+            )
+        of_class = compute_sample_weight(self.class_weight, self._truth(y))
+        return of_class if sample_weight is None else sample_weight * of_class
 
     def _validate_input(self, X, y, incremental, reset):
         X, y = validate_data(
@@ -239,14 +341,13 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             predicted.ravel() if predicted.shape[1] == 1 else predicted
         )
 
-    def _scorer(self, y, sample_weight):
-        truth = self._label_binarizer.inverse_transform(y.astype(int))
-        return lambda predicted: accuracy_score(
-            truth, self._decode(predicted), sample_weight=sample_weight
-        )
+    _default_metric = staticmethod(accuracy_score)
+
+    def _truth(self, y):
+        return self._label_binarizer.inverse_transform(y.astype(int))
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Fit the model.
 
         Parameters
@@ -255,6 +356,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, or an indicator matrix for multi-label classification.
         sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val : array-like, default=None
+            Rows to validate on, in place of a split; their loss and score go into ``history_``.
 
         Returns
         -------
@@ -266,7 +369,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             If the data are not finite or do not fit together, or if training diverges; the
             estimator is then as it was before.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -304,6 +407,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         """
         return self._decode(self._predict_raw(X))
 
+    @available_if(has_probabilities)
     def predict_proba(self, X):
         """Predict probabilities.
 
@@ -321,6 +425,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             return np.hstack([1.0 - predicted, predicted])
         return predicted
 
+    @available_if(has_probabilities)
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
 

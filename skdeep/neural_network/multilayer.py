@@ -1,27 +1,43 @@
 """What the multi-layer perceptrons share: their parameters, their problem and its result."""
 
+import copy
 import warnings
 from abc import abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import network
 from ..activations import ACTIVATIONS
 from ..base import Model, require_finite, to_host, unchanged_on_error
 from ..initializers import INITIALIZERS
+from ..losses import Loss
 from ..monitoring import watched
 from ..problem import Problem, Result, Validation
-from ..schedules import SCHEDULES
+from ..stochastic import (
+    CONSTRAINTS,
+    STOCHASTIC_SOLVERS,
+    optimizer_hyper,
+    optimizer_name,
+    schedule,
+)
 
-STOCHASTIC_SOLVERS = ("sgd", "adam")
+# What only the mini-batch loop knows: parameters and the values that leave them out.
+STOCHASTIC_ONLY = {
+    "dropout": 0.0,
+    "batch_norm": False,
+    "l1_ratio": 0.0,
+    "clip_norm": None,
+    "max_norm": None,
+}
 
 
 def has_partial_fit(estimator) -> bool:
@@ -39,32 +55,38 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
     _parameter_constraints: dict = {
         **Model._parameter_constraints,
+        **CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "activation": [
+            StrOptions(set(ACTIVATIONS)),
+            HasMethods(["forward", "backward"]),
+            list,
+            tuple,
+        ],
         "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS})],
         "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(SCHEDULES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [
             Interval(Integral, 1, None, closed="left"),
             Options(Real, {np.inf}),
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "weight_init": [StrOptions(set(INITIALIZERS)), callable],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "batch_norm": ["boolean"],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "pretraining": [HasMethods(["fit", "transform"]), None],
         "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
     }
 
@@ -73,72 +95,79 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         """Validated X, and y encoded as numbers or indicators."""
 
     @abstractmethod
-    def _loss_name(self) -> str:
-        """Name of the loss in ``skdeep.losses.LOSSES``."""
+    def _loss(self) -> str | Loss:
+        """The loss: a name in ``skdeep.losses.LOSSES``, or the user's own."""
 
     @abstractmethod
-    def _scorer(self, y, sample_weight):
-        """Function that scores predictions of shape (n_samples, n_outputs) against encoded y."""
+    def _decode(self, predicted):
+        """What ``predict`` returns, from predictions of shape (n_samples, n_outputs)."""
 
     # From data to a problem
 
-    def _fit(self, X, y, sample_weight=None, incremental=False):
+    def _fit(self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None):
         # One task more than iterations: the next begins before the solver says whether it is done.
-        context = self._init_callback_context(max_subtasks=self.max_iter + 1)
+        context = self._init_callback_context(max_subtasks=(self.max_iter + 1) * self.n_members)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
-            problem = self._problem(X, y, sample_weight, incremental)
+            problem = self._problem(X, y, sample_weight, incremental, backend, X_val, y_val)
 
             def attributes(theta):
-                return self._attributes(problem.net, theta)
+                return self._attributes(problem.net, theta[None])
 
             with watched(self, context, problem, y, sample_weight, attributes) as problem:
                 self._accept(problem, self._solve(backend, problem), incremental)
         return self
 
-    def _problem(self, X, y, sample_weight=None, incremental=False) -> Problem:
+    def _problem(
+        self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
+    ) -> Problem:
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         hidden = self._hidden_units()
+        self._check_solver(X_val)
         X, y = self._validate_input(to_host(X), y, incremental, reset=first_pass)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
+        sample_weight = self._weigh_classes(y, sample_weight, incremental)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
-        net = network.build(
-            (X.shape[1], *hidden, self.n_outputs_), self._loss_name(), self.activation
-        )
+        net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
         self._random_state = check_random_state(self.random_state)
-        dtype = self._compute_dtype(X)
+        # The first member is the model that would be trained alone.
+        seeds = range(1, self.n_members)
+        rngs = [self._random_state]
         if first_pass:
-            theta, training = self._initial_theta(net), None
+            rngs += [np.random.RandomState(self._random_state.randint(2**31)) for _ in seeds]
+            theta = self._initial_theta(net, rngs, X, sample_weight)
+            trainings = [None] * self.n_members
         else:
-            theta, training = self._theta(), getattr(self, "_optimizer", None)
-        stochastic = self.solver in STOCHASTIC_SOLVERS
-        rows, validation = self._split(X, y, sample_weight, incremental, stochastic)
+            theta = self._theta()
+            rngs += [np.random.RandomState(self._random_state.randint(2**31)) for _ in seeds]
+            trainings = getattr(self, "_trainings", [None] * self.n_members)
+        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val)
         n_rows = X.shape[0] if rows is None else len(rows)
-        total = n_rows if sample_weight is None else sample_weight.sum()
-        hyper = {
-            "l2": self.alpha if stochastic else self.alpha / total,
-            **{name: getattr(self, name) for name in self._numeric_parameters()},
-        }
-        if incremental:
-            hyper["max_iter"] = 1
-        elif training is not None:
-            training = training.restart()
+        if self.solver in STOCHASTIC_SOLVERS:
+            hyper, options = self._stochastic_settings(net, n_rows, incremental)
+            if not incremental:
+                trainings = [None if t is None else t.restart() for t in trainings]
+        else:
+            total = n_rows if sample_weight is None else sample_weight.sum()
+            names = {"lbfgs": ("tol", "max_iter", "max_fun"), "lm": ("tol", "max_iter")}
+            hyper = {name: _column(getattr(self, name)) for name in names[self.solver]}
+            hyper, options, trainings = {"l2": _column(self.alpha / total), **hyper}, {}, None
         return Problem(
-            solver="minibatch" if stochastic else "lbfgs",
+            solver="minibatch" if self.solver in STOCHASTIC_SOLVERS else self.solver,
             X=X,
             y=y,
-            dtype=dtype,
-            theta=theta[None].astype(dtype, copy=False),
+            dtype=self._compute_dtype(X),
+            theta=theta.astype(self._compute_dtype(X), copy=False),
             net=net,
-            hyper={name: np.array([[value]], dtype=float) for name, value in hyper.items()},
-            options=self._options(n_rows) if stochastic else {},
+            hyper={name: np.repeat(v, self.n_members, axis=0) for name, v in hyper.items()},
+            options=options,
             weights=sample_weight,
-            rows=None if rows is None else [rows],
-            rngs=[self._random_state],
-            validation=None if validation is None else [validation],
-            states=[training] if stochastic else None,
+            rows=None if rows is None else [rows] * self.n_members,
+            rngs=rngs,
+            validation=None if validation is None else [validation] * self.n_members,
+            states=trainings,
         )
 
     def _hidden_units(self) -> list[int]:
@@ -148,15 +177,29 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
 
-    def _numeric_parameters(self) -> tuple[str, ...]:
-        """Parameters that may differ between the models of a stack."""
-        if self.solver == "lbfgs":
-            return "tol", "max_iter", "max_fun"
-        own = ("momentum",) if self.solver == "sgd" else ("beta_1", "beta_2", "epsilon")
-        return "learning_rate_init", "max_iter", "tol", "n_iter_no_change", *own
+    def _check_solver(self, X_val) -> None:
+        """Raise if a parameter asks for what the solver has not."""
+        if self.solver in STOCHASTIC_SOLVERS:
+            return
+        asked = [n for n, off in STOCHASTIC_ONLY.items() if np.any(getattr(self, n) != off)]
+        if asked or X_val is not None:
+            what = " and ".join(asked) if asked else "X_val"
+            raise ValueError(
+                f"{what} cannot be used with solver={self.solver!r}: choose one of "
+                f"{', '.join(STOCHASTIC_SOLVERS)}."
+            )
 
-    def _options(self, n_rows: int) -> dict:
-        """What the mini-batch loop depends on beside numbers."""
+    def _network(self, units, backend) -> network.Network:
+        activation = self.activation
+        if isinstance(activation, list | tuple) and not hasattr(activation, "forward"):
+            activation = list(activation)
+        loss = self._loss()
+        if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
+            loss = backend.autograd_loss(loss)
+        return network.build(units, loss, activation, batch_norm=self.batch_norm)
+
+    def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
+        """Numbers, and what control flow depends on, of the mini-batch loop."""
         batch_size = min(200, n_rows) if self.batch_size == "auto" else self.batch_size
         if batch_size > n_rows:
             warnings.warn(
@@ -165,32 +208,99 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 stacklevel=2,
             )
             batch_size = n_rows
-        nesterov = self.solver == "sgd" and self.nesterovs_momentum
-        # As in scikit-learn, the schedules are for sgd; adam adapts its steps itself.
-        schedule = SCHEDULES[self.learning_rate if self.solver == "sgd" else "constant"]
-        numbers = {"power_t": self.power_t} if self.learning_rate == "invscaling" else {}
-        return {
-            "optimizer": "nesterov" if nesterov else self.solver,
-            "schedule": schedule(**numbers) if self.solver == "sgd" else schedule(),
+        # AdamW's decay is its own, apart from the gradient.
+        alpha = 0.0 if self.solver == "adamw" else self.alpha
+        numbers = {
+            "l2": alpha * (1.0 - self.l1_ratio),
+            "learning_rate_init": self.learning_rate_init,
+            "max_iter": 1 if incremental else self.max_iter,
+            "planned_epochs": self.max_iter,
+            "tol": self.tol,
+            "n_iter_no_change": self.n_iter_no_change,
+        }
+        wanted = {
+            "l1": alpha * self.l1_ratio,
+            "clip_norm": self.clip_norm,
+            "max_norm": self.max_norm,
+            "label_smoothing": getattr(self, "label_smoothing", 0.0),
+        }
+        numbers |= {name: value for name, value in wanted.items() if value}
+        hyper = {name: _column(value) for name, value in numbers.items()}
+        hyper |= optimizer_hyper(self, network.n_weights(net), network.n_parameters(net))
+        rates = self._dropout_rates(len(net.activations))
+        if rates.any():
+            hyper["dropout"] = rates[None]
+        options = {
+            "optimizer": optimizer_name(self),
+            "schedule": schedule(self),
             "batch_size": int(batch_size),
             "shuffle": self.shuffle,
             # scikit-learn reports the squared error as a mean over outputs, not their sum.
-            "loss_scale": 1.0 / self.n_outputs_ if self._loss_name() == "squared_error" else 1.0,
+            "loss_scale": 1.0 / self.n_outputs_ if self._loss() == "squared_error" else 1.0,
+            "early_stopping": self.early_stopping,
             "verbose": bool(self.verbose),
         }
+        return hyper, options
 
-    def _initial_theta(self, net) -> np.ndarray:
-        draw = INITIALIZERS["auto"]
-        drawn = [
-            draw(self._random_state, fan_in, fan_out, self.activation)
-            for fan_in, fan_out in network.shapes(net)[0]
-        ]
-        weights, intercepts = zip(*drawn, strict=True)
-        return np.concatenate([array.ravel() for array in (*weights, *intercepts)])
+    def _dropout_rates(self, n_hidden: int) -> np.ndarray:
+        """Rates of the input and each hidden layer."""
+        if np.ndim(self.dropout) == 0:
+            return np.array([0.0] + [float(self.dropout)] * n_hidden)
+        rates = np.asarray(self.dropout, dtype=float)
+        if len(rates) not in (n_hidden, n_hidden + 1) or not ((rates >= 0) & (rates < 1)).all():
+            raise ValueError(
+                f"dropout={self.dropout!r} must hold rates in [0, 1): one for each of the "
+                f"{n_hidden} hidden layers, and before them one for the input if wanted."
+            )
+        return rates if len(rates) == n_hidden + 1 else np.array([0.0, *rates])
 
-    def _split(self, X, y, sample_weight, incremental, stochastic):
-        """Training rows and the validation on the others, or None twice."""
-        if not (self.early_stopping and stochastic):
+    def _initial_theta(self, net, rngs, X, sample_weight) -> np.ndarray:
+        """Parameters (n_members, P), each member's drawn by its own generator, layer by layer."""
+        draw = self.weight_init if callable(self.weight_init) else INITIALIZERS[self.weight_init]
+        n_norm = network.n_normalised(net)
+        thetas = []
+        for rng in rngs:
+            drawn = [
+                draw(rng, fan_in, fan_out, self._activation_name(i))
+                for i, (fan_in, fan_out) in enumerate(network.shapes(net)[0])
+            ]
+            weights, intercepts = map(list, zip(*drawn, strict=True))
+            if self.pretraining is not None:
+                encoder = self._pretrain(X, sample_weight, rng)
+                weights[: len(encoder)] = (W for W, _ in encoder)
+                intercepts[: len(encoder)] = (b for _, b in encoder)
+            # Scales and running variances start at one, running means at zero.
+            norms = np.repeat([1.0, 0.0, 1.0], n_norm)
+            thetas.append(np.concatenate([*(a.ravel() for a in (*weights, *intercepts)), norms]))
+        return np.stack(thetas)
+
+    def _activation_name(self, layer: int) -> str:
+        """Name of a layer's activation for the initializer; the output takes the last hidden's."""
+        activation = self.activation
+        if isinstance(activation, list | tuple) and not hasattr(activation, "forward"):
+            activation = activation[min(layer, len(activation) - 1)] if activation else "identity"
+        return activation if isinstance(activation, str) else ""
+
+    def _pretrain(self, X, sample_weight, rng) -> list:
+        """Weights and intercepts of the hidden layers, from an autoencoder of the same units."""
+        coder = clone(self.pretraining).set_params(
+            hidden_layer_sizes=self.hidden_layer_sizes, activation=self.activation
+        )
+        if coder.random_state is None:
+            coder.set_params(random_state=rng.randint(2**31))
+        self.pretraining_ = coder.fit(X, sample_weight=sample_weight)
+        n_hidden = len(self._hidden_units())
+        return list(zip(coder.coefs_[:n_hidden], coder.intercepts_[:n_hidden], strict=True))
+
+    def _weigh_classes(self, y, sample_weight, incremental):
+        """Sample weights with those of the classes; regression has none."""
+        return sample_weight
+
+    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
+        """Training rows and the validation on others; None for all rows and for no validation."""
+        if X_val is not None:
+            return None, self._given_validation(X_val, y_val)
+        if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
             return None, None
         if incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -205,72 +315,139 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        weight = None if sample_weight is None else sample_weight[held_out]
-        return rows, Validation(X=X, rows=held_out, score=self._scorer(y[held_out], weight))
+        weights = None if sample_weight is None else sample_weight[held_out]
+        y = y[held_out]
+        score = self._scorer(self._truth(y), weights)
+        return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
+
+    def _given_validation(self, X_val, y_val) -> Validation:
+        if y_val is None:
+            raise ValueError("X_val comes without y_val: pass both or neither.")
+        checker = copy.copy(self)
+        X_val, y = checker._validate_input(to_host(X_val), y_val, incremental=True, reset=False)
+        y = y.reshape(len(y), -1)
+        return Validation(X=X_val, rows=None, y=y, score=self._scorer(self._truth(y), None))
+
+    def _truth(self, y):
+        """Targets as the scorer takes them, from encoded ones."""
+        return y
+
+    def _scorer(self, truth, sample_weight):
+        """Function that scores predictions (n_samples, n_outputs) against the truth."""
+        if self.scoring is None:
+            metric = self._default_metric
+            return lambda predicted: metric(
+                truth, self._decode(predicted), sample_weight=sample_weight
+            )
+        scorer = check_scoring(self, self.scoring)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+
+        def score(predicted):
+            # The scorer asks an estimator; this one knows its predictions beforehand.
+            stand_in = copy.copy(self)
+            stand_in._predict_raw = lambda X: predicted
+            return scorer(stand_in, None, truth, **weights)
+
+        return score
 
     # From a result to a fitted estimator
 
     def _accept(self, problem: Problem, result: Result, incremental: bool) -> None:
-        theta, net = result.theta[0], problem.net
-        require_finite(theta, result.loss)
-        vars(self).update(self._attributes(net, theta))
-        self.n_iter_ = int(result.n_iter[0])
-        self.loss_ = float(result.loss[0])
+        require_finite(result.theta, result.loss)
+        vars(self).update(self._attributes(problem.net, result.theta))
+        self.n_iter_ = int(result.n_iter.max())
+        self.loss_ = float(result.loss.mean())
         if result.states is None:
             self.t_ = 0
-            if not result.converged[0]:
+            if result.curve is not None:
+                self.loss_curve_ = self._of_members(result.curve)
+            if not result.converged.all():
                 self._warn_not_converged(
-                    f"lbfgs failed to converge after {self.n_iter_} iterations"
+                    f"{self.solver} failed to converge after {self.n_iter_} iterations: increase "
+                    "max_iter or scale the data."
                 )
             return
-        training = self._optimizer = result.states[0]
-        self.t_ = training.samples
-        self.loss_curve_ = training.curve
-        early = problem.validation is not None
-        self.best_loss_ = None if early else training.best_loss
-        self.validation_scores_ = training.scores if early else None
-        self.best_validation_score_ = training.best_score if early else None
-        if not (result.converged[0] or incremental):
+        trainings = self._trainings = result.states
+        self.t_ = trainings[0].samples
+        held_out, early = problem.validation is not None, self.early_stopping
+        self.loss_curve_ = self._of_members([t.curve for t in trainings])
+        self.history_ = self._of_members([t.history for t in trainings])
+        self.best_loss_ = None if early else self._of_members([t.best_loss for t in trainings])
+        scores = self._of_members([t.scores for t in trainings])
+        self.validation_scores_ = scores if held_out else None
+        best = self._of_members([t.best_score for t in trainings])
+        self.best_validation_score_ = best if early else None
+        if not (result.converged.all() or incremental):
             self._warn_not_converged(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet."
             )
 
+    def _of_members(self, values: list):
+        """The only member's value, or the list of all members'."""
+        return values[0] if self.n_members == 1 else values
+
     def _attributes(self, net, theta) -> dict:
-        """The fitted attributes that predict needs, from parameters (P,)."""
-        weights, intercepts = network.layers(np, net, theta[None])
-        return {
-            "coefs_": [W[0] for W in weights],
-            "intercepts_": [b[0, 0] for b in intercepts],
+        """The fitted attributes that predict needs, from parameters (n_members, P)."""
+
+        def arrays(views):
+            return [view[0] if len(theta) == 1 else view for view in views]
+
+        weights, intercepts = network.layers(np, net, theta)
+        attributes = {
+            "coefs_": arrays(weights),
+            "intercepts_": arrays([b[:, 0] for b in intercepts]),
             "n_layers_": len(net.units),
             "out_activation_": net.loss.out_activation,
         }
+        if net.batch_norm:
+            names = ("scales_", "running_means_", "running_variances_")
+            for name, views in zip(names, network.normalisation(np, net, theta), strict=True):
+                attributes[name] = arrays([view[:, 0] for view in views])
+        return attributes
 
     def _warn_not_converged(self, text: str) -> None:
         warnings.warn(text, ConvergenceWarning, stacklevel=5)
 
+    # scikit-learn's names for what ``_trainings`` holds
+
     @property
     def _no_improvement_count(self) -> int:
-        return self._optimizer.stalled
+        return self._trainings[0].stalled
+
+    @property
+    def _optimizer(self):
+        return self._trainings[0]
 
     # Prediction
 
     def _theta(self) -> np.ndarray:
-        return np.concatenate([array.ravel() for array in (*self.coefs_, *self.intercepts_)])
+        """Parameters (n_members, P)."""
+        parts = [*self.coefs_, *self.intercepts_]
+        if self.batch_norm:
+            parts += [*self.scales_, *self.running_means_, *self.running_variances_]
+        members = self.coefs_[0].shape[0] if self.coefs_[0].ndim == 3 else 1
+        return np.concatenate([array.reshape(members, -1) for array in parts], axis=1)
 
     def _predict_raw(self, X) -> np.ndarray:
-        """Probabilities or means of shape (n_samples, n_outputs)."""
+        """Probabilities or means of shape (n_samples, n_outputs), averaged over the members."""
         check_is_fitted(self)
         backend = self._get_backend(X)
         X = validate_data(self, to_host(X), accept_sparse=["csr", "csc"], reset=False)
-        units = (self.coefs_[0].shape[0], *(W.shape[1] for W in self.coefs_))
-        net = network.build(units, self._loss_name(), self.activation)
+        units = (self.coefs_[0].shape[-2], *(W.shape[-1] for W in self.coefs_))
+        net = self._network(units, backend)
         dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coefs_[0].dtype)
-        theta, X = backend.asarray(self._theta()[None], dtype), backend.asarray(X, dtype)
+        theta, X = backend.asarray(self._theta(), dtype), backend.asarray(X, dtype)
         raw = backend.kernel(network.forward)(backend.xp, net, theta, X)
-        return backend.to_numpy(net.loss.predict(backend.xp, raw))[0]
+        predicted = backend.to_numpy(net.loss.predict(backend.xp, raw))
+        return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _column(value) -> np.ndarray:
+    """A number of one model, with the model axis."""
+    return np.array([[float(value)]])

@@ -306,8 +306,8 @@ def solve(backend, problem: Problem) -> Result:
     ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
     optimizer's own; where wanted ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing`` and
     ``dropout`` (M, n_layers). Options: ``optimizer`` (a name), ``schedule``, ``batch_size``,
-    ``shuffle``, ``loss_scale`` (of the reported loss), ``verbose``. A model whose loss is no longer
-    finite stops; its result says so with a loss that is not finite.
+    ``shuffle``, ``loss_scale`` (of the reported loss), ``early_stopping``, ``verbose``. A model
+    whose loss is no longer finite stops; its result says so with a loss that is not finite.
     """
     M, batch_size = problem.n_models, problem.options["batch_size"]
     trainings = _begin(problem)
@@ -349,10 +349,12 @@ def solve(backend, problem: Problem) -> Result:
                 if validate:
                     held_out_loss, score = validate(stack.theta[i : i + 1], m)
                     training.record(validation_loss=held_out_loss, validation_score=score)
+                    training.scores.append(score)
                     say(problem, f"Validation score: {score:f}")
                 training.record(seconds=clock.lap())
+                criterion = score if problem.options["early_stopping"] else None
                 note_progress(
-                    problem, training, m, float(losses[i]), score, lambda i=i: stack.theta_of(i)
+                    problem, training, m, float(losses[i]), criterion, lambda i=i: stack.theta_of(i)
                 )
                 converged[m] = finished(problem, training, m, n_steps)
                 stopped = _monitor(problem, m, n_iter[m], stack, i, loss[m])
@@ -372,7 +374,7 @@ def solve(backend, problem: Problem) -> Result:
             end(i, m)
         stack.save_slots()
 
-    if validate:
+    if problem.options["early_stopping"]:
         for m, training in enumerate(trainings):
             if training.best_theta is not None:
                 theta[m] = training.best_theta

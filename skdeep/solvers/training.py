@@ -83,7 +83,6 @@ def note_progress(problem: Problem, training: Training, m: int, loss, score, the
         training.stalled = training.stalled + 1 if loss > training.best_loss - tol else 0
         training.best_loss = min(training.best_loss, loss)
         return
-    training.scores.append(score)
     training.stalled = training.stalled + 1 if score < training.best_score + tol else 0
     if score > training.best_score:
         training.best_score, training.best_theta = score, theta()
@@ -95,8 +94,9 @@ def finished(problem: Problem, training: Training, m: int, n_steps: int) -> bool
     patience = getattr(schedule, "patience", None) or problem.hyper["n_iter_no_change"][m, 0]
     if training.stalled <= patience:
         return False
+    what = "Validation score" if problem.options["early_stopping"] else "Training loss"
     reason = (
-        f"{'Training loss' if problem.validation is None else 'Validation score'} did not improve "
+        f"{what} did not improve "
         f"more than tol={problem.hyper['tol'][m, 0]:f} for {patience:g} consecutive epochs."
     )
     survives = getattr(schedule, "survives_plateau", None)
