@@ -25,11 +25,11 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 LAYERS = [
     {"activations", "losses", "initializers", "optimizers", "schedules"},
     {"network"},
-    {"problem"},
+    {"regularization", "problem"},
     {"solvers"},
     {"backends"},
     {"batch"},
-    {"monitoring"},
+    {"monitoring", "stochastic"},
     {"base"},
     {"linear_model", "discriminant_analysis", "neural_network"},
     {"autoencoder", "model_selection", "inspection"},
