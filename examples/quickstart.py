@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     X, y = load(args)
     try:  # a backend that is not there is better said in one line, before the work begins
         warm_up(build("skdeep", "MLPClassifier", backend=args.backend), X, y)
-    except (ValueError, ImportError) as error:
+    except ValueError as error:
         parser.error(str(error))
     print(f"{len(X)} images of {X.shape[1]} pixels, {len(np.unique(y))} classes, 5 folds\n")
     outcomes = {(job.task, job.library): job.run() for job in watch(make_jobs(X, y, args.backend))}
