@@ -43,7 +43,11 @@ USERS = (
 
 
 def swap():
-    """Replace scikit-learn's classes in every loaded module of scikit-learn; return ours."""
+    """Replace scikit-learn's classes in every loaded module of scikit-learn; return ours.
+
+    But for the private modules that define them: the functions there set attributes of their own
+    class by hand, in shapes that no fit gives.
+    """
     for name in USERS:
         importlib.import_module(f"sklearn.{name}")
     pairs = {}
@@ -54,8 +58,11 @@ def swap():
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] != "sklearn":
             continue
+        private = name.rpartition(".")[2].startswith("_")
         for attribute, value in list(vars(module).items()):
-            if isinstance(value, type) and value in pairs:
+            if not isinstance(value, type) or value not in pairs:
+                continue
+            if not (private and value.__module__ == name):
                 setattr(module, attribute, pairs[value])
     return {ours.__name__: ours for ours in pairs.values()}
 
