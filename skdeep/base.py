@@ -1,6 +1,8 @@
 """What all estimators share: choosing a backend, validating input, solving, and staying whole."""
 
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -14,6 +16,19 @@ from .backends.base import Backend
 from .batch import solve_many
 from .network import affine
 from .problem import Problem, Result
+
+
+# A fit up to its problem, and from the result on.
+Fitting = Generator[tuple[Backend, Problem], Result, None]
+
+
+def finish(fitting: Fitting, result: Result) -> None:
+    """Send a fit its result and let it run to its end."""
+    try:
+        fitting.send(result)
+    except StopIteration:
+        return
+    raise RuntimeError("A fit yields one problem.")
 
 
 @contextmanager
@@ -59,6 +74,15 @@ class Model(BaseEstimator):
     def _solve(self, backend: Backend, problem: Problem) -> Result:
         self.backend_ = str(backend)
         return solve_many(backend, [problem])[0]
+
+    def _complete(self, fitting: Fitting) -> Self:
+        """Run a fit that is written as a generator: solve what it yields, send it the result.
+
+        Fits that have come as far as their problems can be solved together; see ``fit_many``.
+        """
+        backend, problem = next(fitting)
+        finish(fitting, self._solve(backend, problem))
+        return self
 
 
 class LinearClassifier(LinearClassifierMixin, Model):

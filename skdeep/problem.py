@@ -84,13 +84,14 @@ class Validation:
     """Rows held out of a model's training, and how to score its predictions on them.
 
     ``rows`` picks rows of ``X``, or all of them if None; ``y`` (len(rows), k) and ``weights`` go
-    with them. ``score`` takes predictions of the shape of ``y``.
+    with them, for solvers that compute a loss on them too. ``score`` takes predictions of the
+    shape (len(rows), k).
     """
 
     X: Any
     rows: np.ndarray | None
-    y: np.ndarray
     score: Callable[[np.ndarray], float]
+    y: np.ndarray | None = None
     weights: np.ndarray | None = None
 
 

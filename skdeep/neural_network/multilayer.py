@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .. import network
 from ..activations import ACTIVATIONS
-from ..base import Model, require_finite, to_host, unchanged_on_error
+from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error
 from ..initializers import INITIALIZERS
 from ..losses import Loss
 from ..monitoring import watched
@@ -105,6 +105,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     # From data to a problem
 
     def _fit(self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None):
+        return self._complete(self._fitting(X, y, sample_weight, incremental, X_val, y_val))
+
+    def _fitting(
+        self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None
+    ) -> Fitting:
         # One task more than iterations: the next begins before the solver says whether it is done.
         context = self._init_callback_context(max_subtasks=(self.max_iter + 1) * self.n_members)
         with unchanged_on_error(self):
@@ -115,8 +120,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 return self._attributes(problem.net, theta[None])
 
             with watched(self, context, problem, y, sample_weight, attributes) as problem:
-                self._accept(problem, self._solve(backend, problem), incremental)
-        return self
+                result = yield backend, problem
+                self._accept(problem, result, incremental)
 
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
