@@ -17,7 +17,6 @@ from .batch import solve_many
 from .network import affine
 from .problem import Problem, Result
 
-
 # A fit up to its problem, and from the result on.
 Fitting = Generator[tuple[Backend, Problem], Result, None]
 
