@@ -10,7 +10,7 @@ Units lie before rows in memory: an array of shape ``(M, n, k)`` is a transposed
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .activations import ACTIVATIONS, Activation
 from .losses import LOSSES, Loss
@@ -31,6 +31,9 @@ class Network(NamedTuple):
         Whether layers have intercepts.
     batch_norm : bool
         Whether hidden layers are normalised over the rows before their activation.
+    tied : bool
+        Whether the second half of the layers has the weights of the first, transposed and in
+        reverse, as in an autoencoder with tied weights. Theta holds them once.
 
     Examples
     --------
@@ -49,6 +52,7 @@ class Network(NamedTuple):
     activations: tuple[Activation, ...] = ()
     intercept: bool = True
     batch_norm: bool = False
+    tied: bool = False
 
 
 def build(
@@ -76,8 +80,10 @@ def build(
 
 
 def shapes(net: Network) -> tuple[list[tuple[int, int]], list[int]]:
-    """Shapes of the weights and lengths of the intercepts, layer by layer."""
+    """Shapes of the weights and lengths of the intercepts that theta holds, layer by layer."""
     weights = list(zip(net.units[:-1], net.units[1:], strict=True))
+    if net.tied:
+        weights = weights[: len(weights) // 2]
     return weights, list(net.units[1:]) if net.intercept else []
 
 
@@ -106,6 +112,8 @@ def layers(xp, net: Network, theta):
         weights.append(xp.reshape(theta[:, start:stop], (M, fan_in, fan_out)))
         start = stop
     intercepts = _rows(xp, theta, start, intercept_lengths)
+    if net.tied:
+        weights += [xp.matrix_transpose(W) for W in reversed(weights)]
     return weights, intercepts or [None] * len(weights)
 
 
@@ -123,6 +131,19 @@ def _rows(xp, theta, start: int, lengths):
         views.append(xp.reshape(theta[:, start : start + length], (M, 1, length)))
         start += length
     return views
+
+
+def tail(xp, net: Network, theta, layer: int) -> tuple[Network, Any]:
+    """The network from the given layer of units on, with its parameters: an encoder's decoder."""
+    M = theta.shape[0]
+    weights, intercepts = layers(xp, net, theta)
+    parts = weights[layer:] + (intercepts[layer:] if net.intercept else [])
+    if net.batch_norm:
+        parts += [view for views in normalisation(xp, net, theta) for view in views[layer:]]
+    rest = Network(
+        net.units[layer:], net.loss, net.activations[layer:], net.intercept, net.batch_norm
+    )
+    return rest, xp.concat([xp.reshape(part, (M, -1)) for part in parts], axis=1)
 
 
 def affine(xp, X, W, b):
@@ -259,7 +280,12 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
 
     M = theta.shape[0]
     decayed = theta[:, : n_weights(net)]
-    parts = [xp.concat([xp.reshape(g, (M, -1)) for g in reversed(weight_grads)], axis=1)]
+    weight_grads.reverse()
+    if net.tied:
+        half = len(weight_grads) // 2
+        uses = zip(weight_grads[:half], reversed(weight_grads[half:]), strict=True)
+        weight_grads = [once + xp.matrix_transpose(again) for once, again in uses]
+    parts = [xp.concat([xp.reshape(g, (M, -1)) for g in weight_grads], axis=1)]
     parts[0] = parts[0] + l2 * decayed
     if net.intercept:
         parts += reversed(intercept_grads)

@@ -67,3 +67,19 @@ def dropout_masks(noise: list, rates: np.ndarray, units: tuple, n_rows: int, dty
                 np.multiply(bits >= r * LEVELS, 1.0 / (1.0 - r), out=one, casting="same_kind")
         masks.append(mask.mT)
     return masks
+
+
+def corrupt(noise: list, kind: str, level: np.ndarray, X, dtype):
+    """What multiplies the rows X (M, n, p) and what is added to them, to learn to undo it.
+
+    ``kind`` is 'masking', which sets a share ``level`` of the entries to zero, or 'gaussian', which
+    adds noise of that standard deviation (Vincent et al., 2010). Each model draws its own.
+    """
+    factor, offset = np.ones(X.shape, dtype=dtype), np.zeros(X.shape, dtype=dtype)
+    for m, (generator, amount) in enumerate(zip(noise, level[:, 0], strict=True)):
+        if kind == "masking":
+            bits = generator.integers(LEVELS, size=X.shape[1:], dtype=np.uint16)
+            factor[m] = bits >= amount * LEVELS
+        else:
+            offset[m] = amount * generator.standard_normal(X.shape[1:])
+    return factor, offset

@@ -195,13 +195,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             )
 
     def _network(self, units, backend) -> network.Network:
-        activation = self.activation
-        if isinstance(activation, list | tuple) and not hasattr(activation, "forward"):
-            activation = list(activation)
         loss = self._loss()
         if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
             loss = backend.autograd_loss(loss)
-        return network.build(units, loss, activation, batch_norm=self.batch_norm)
+        return network.build(units, loss, self._activations(units), batch_norm=self.batch_norm)
 
     def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
         """Numbers, and what control flow depends on, of the mini-batch loop."""
@@ -263,13 +260,17 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         """Parameters (n_members, P), each member's drawn by its own generator, layer by layer."""
         draw = self.weight_init if callable(self.weight_init) else INITIALIZERS[self.weight_init]
         n_norm = network.n_normalised(net)
+        # The initializer knows activations by name; as in scikit-learn the output has the last's.
+        names = [a if isinstance(a, str) else "" for a in self._activations(net.units)]
+        names.append(names[-1] if names else str(self.activation))
         thetas = []
         for rng in rngs:
             drawn = [
-                draw(rng, fan_in, fan_out, self._activation_name(i))
-                for i, (fan_in, fan_out) in enumerate(network.shapes(net)[0])
+                draw(rng, fan_in, fan_out, name)
+                for fan_in, fan_out, name in zip(net.units, net.units[1:], names, strict=False)
             ]
             weights, intercepts = map(list, zip(*drawn, strict=True))
+            weights = weights[: len(network.shapes(net)[0])]
             if self.pretraining is not None:
                 encoder = self._pretrain(X, sample_weight, rng)
                 weights[: len(encoder)] = (W for W, _ in encoder)
@@ -279,12 +280,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             thetas.append(np.concatenate([*(a.ravel() for a in (*weights, *intercepts)), norms]))
         return np.stack(thetas)
 
-    def _activation_name(self, layer: int) -> str:
-        """Name of a layer's activation for the initializer; the output takes the last hidden's."""
+    def _activations(self, units) -> list:
+        """One activation for each hidden layer."""
         activation = self.activation
         if isinstance(activation, list | tuple) and not hasattr(activation, "forward"):
-            activation = activation[min(layer, len(activation) - 1)] if activation else "identity"
-        return activation if isinstance(activation, str) else ""
+            return list(activation)
+        return [activation] * (len(units) - 2)
 
     def _pretrain(self, X, sample_weight, rng) -> list:
         """Weights and intercepts of the hidden layers, from an autoencoder of the same units."""
@@ -439,13 +440,17 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         check_is_fitted(self)
         backend = self._get_backend(X)
         X = validate_data(self, to_host(X), accept_sparse=["csr", "csc"], reset=False)
-        units = (self.coefs_[0].shape[-2], *(W.shape[-1] for W in self.coefs_))
-        net = self._network(units, backend)
-        dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coefs_[0].dtype)
-        theta, X = backend.asarray(self._theta(), dtype), backend.asarray(X, dtype)
+        net, theta, X = self._arrays(backend, X)
         raw = backend.kernel(network.forward)(backend.xp, net, theta, X)
         predicted = backend.to_numpy(net.loss.predict(backend.xp, raw))
         return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
+
+    def _arrays(self, backend, X):
+        """The network, its parameters and validated rows, on the backend."""
+        units = (self.coefs_[0].shape[-2], *(b.shape[-1] for b in self.intercepts_))
+        dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coefs_[0].dtype)
+        theta, X = backend.asarray(self._theta(), dtype), backend.asarray(X, dtype)
+        return self._network(units, backend), theta, X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -19,7 +19,7 @@ from ..network import (
 )
 from ..optimizers import OPTIMIZERS
 from ..problem import Problem, Result
-from ..regularization import clip_norm, dropout_masks, l1_penalty, max_norm, smooth_labels
+from ..regularization import clip_norm, corrupt, dropout_masks, l1_penalty, max_norm, smooth_labels
 from .training import Clock, Training, finished, learning_rates, note_progress, rate_now, say
 
 # Share of the old running means and variances that a batch leaves in place.
@@ -180,6 +180,8 @@ class _Epoch:
                 everyone = training.all()
             X = take(xp, self.data.X, idx)
             y = self.data.own(take, xp, self.data.y, idx, self.models)
+            if "noise_level" in self.hyper:
+                X = self.corrupted(trainings, X)
             if "label_smoothing" in self.hyper:
                 y = smooth_labels(y, self.number("label_smoothing"))
             value, penalty, grad, moments = gradient(
@@ -241,6 +243,12 @@ class _Epoch:
         )
         return [None if mask is None else self.backend.asarray(mask) for mask in masks]
 
+    def corrupted(self, trainings, X):
+        noise, level = [t.noise for t in trainings], self.hyper["noise_level"]
+        kind = self.problem.options["noise"]
+        factor, offset = corrupt(noise, kind, level, X, self.problem.dtype)
+        return X * self.backend.asarray(factor) + self.backend.asarray(offset)
+
     def average_moments(self, moments):
         """Move the running means and variances, the end of theta, towards the batch's."""
         start = self.stack.theta.shape[1] - 2 * n_normalised(self.net)
@@ -292,7 +300,7 @@ class _Validation:
 
 def _begin(problem: Problem) -> list[Training]:
     trainings = [t.copy() if t else Training() for t in problem.states or [None] * problem.n_models]
-    if "dropout" in problem.hyper:
+    if problem.hyper.keys() & {"dropout", "noise_level"}:
         for training, rng in zip(trainings, problem.rngs, strict=True):
             if training.noise is None:
                 training.noise = np.random.Generator(np.random.SFC64(rng.randint(2**31)))
@@ -304,10 +312,11 @@ def solve(backend, problem: Problem) -> Result:
 
     Hyper-parameters: ``l2`` (divided by the batch's weight, as scikit-learn's alpha),
     ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
-    optimizer's own; where wanted ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing`` and
-    ``dropout`` (M, n_layers). Options: ``optimizer`` (a name), ``schedule``, ``batch_size``,
-    ``shuffle``, ``loss_scale`` (of the reported loss), ``early_stopping``, ``verbose``. A model
-    whose loss is no longer finite stops; its result says so with a loss that is not finite.
+    optimizer's own; where wanted ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing``,
+    ``noise_level`` (with the option ``noise``) and ``dropout`` (M, n_layers). Options:
+    ``optimizer`` (a name), ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale`` (of the
+    reported loss), ``early_stopping``, ``verbose``. A model whose loss is no longer finite stops;
+    its result says so with a loss that is not finite.
     """
     M, batch_size = problem.n_models, problem.options["batch_size"]
     trainings = _begin(problem)
