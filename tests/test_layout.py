@@ -29,9 +29,9 @@ LAYERS = [
     {"solvers"},
     {"backends"},
     {"batch"},
-    {"monitoring", "stochastic"},
+    {"monitoring", "stochastic", "array_api"},
     {"base"},
-    {"linear_model", "discriminant_analysis", "neural_network"},
+    {"linear_model", "discriminant_analysis", "neural_network", "datasets"},
     {"autoencoder", "model_selection", "inspection"},
     {"__init__"},
 ]
