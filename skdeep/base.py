@@ -61,6 +61,11 @@ class Model(BaseEstimator):
             name = f"torch:{X.device}" if is_torch_array(X) else "numpy"
         return get_backend(name, self.dtype)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        return tags
+
     def _compute_dtype(self, X) -> str:
         """Name of the type to compute in, given validated data.
 

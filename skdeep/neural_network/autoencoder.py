@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import network
+from ..array_api import follows_input
 from ..base import to_host
 from ..stochastic import STOCHASTIC_SOLVERS
 from .multilayer import BaseMultilayerPerceptron, has_partial_fit
@@ -24,6 +25,7 @@ def negative_mean_squared_error(truth, predicted, sample_weight=None):
     return -mean_squared_error(truth, predicted, sample_weight=sample_weight)
 
 
+@follows_input(reference="_first_coef")
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultilayerPerceptron):
     """Transformer that learns a code from which it can reconstruct its input.
 

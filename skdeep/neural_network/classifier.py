@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import (
 )
 from sklearn.utils.validation import validate_data
 
+from ..array_api import follows_input
 from .multilayer import BaseMultilayerPerceptron, has_partial_fit
 
 
@@ -27,6 +28,7 @@ def has_probabilities(estimator) -> bool:
     return True
 
 
+@follows_input(reference="_first_coef")
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     """Multi-layer perceptron that minimises the log-loss.
 

@@ -425,6 +425,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _optimizer(self):
         return self._trainings[0]
 
+    @property
+    def _first_coef(self):
+        return self.coefs_[0]
+
     # Prediction
 
     def _theta(self) -> np.ndarray:

@@ -8,10 +8,12 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from ..array_api import follows_input
 from ..stochastic import STOCHASTIC_SOLVERS
 from .multilayer import BaseMultilayerPerceptron, has_partial_fit
 
 
+@follows_input(reference="_first_coef")
 class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     """Multi-layer perceptron that minimises the squared error or the Poisson deviance.
 
