@@ -78,13 +78,13 @@ class Run(NamedTuple):
                 found.append(f"skipped without need: {name}: {test['detail']}")
         return found
 
-    def rows(self) -> list[str]:
+    def rows(self) -> str:
         """Lines of the page's second table: the module, then each class that its tests train."""
         tests = self.report["tests"].values()
         lines = [_row([f"`{self.module}`", ""], tests)]
         for name in sorted({name for test in tests for name in test["fitted"]}):
             lines.append(_row(["", f"`{name}`"], [t for t in tests if name in t["fitted"]]))
-        return lines
+        return "\n".join(lines)
 
 
 def _row(first, tests):
@@ -155,13 +155,13 @@ def render(runs: list[Run]) -> str:
     text = HEADER.format(version=sklearn.__version__)
     own = [run for run in runs if run.module in OWN_TESTS]
     for title, some in (
-        ("these classes'", own),
-        ("composition", [r for r in runs if r not in own]),
+        ("of these classes", own),
+        ("of composition", [r for r in runs if r not in own]),
     ):
         tests = [test for run in some for test in run.report["tests"].values()]
         count = Counter(test["outcome"] for test in tests)
         text += (
-            f"- scikit-learn's {title} tests: {len(tests) - count['skipped']} run, "
+            f"- scikit-learn's tests {title}: {len(tests) - count['skipped']} run, "
             f"{count['passed']} passed, {count['xfailed']} expected failures.\n"
         )
     text += "\n## By class\n\nTests that train the class, in any of the modules below.\n\n"
@@ -172,7 +172,7 @@ def render(runs: list[Run]) -> str:
     text += "\n\n## By test module\n\nAll tests of a module, then those that train a class.\n"
     text += "\n| module | class | tests run | passed | expected failures | failed |\n"
     text += "| --- | --- |" + " ---: |" * 4 + "\n"
-    text += "\n".join(line for run in runs for line in run.rows())
+    text += "\n".join(run.rows() for run in runs)
     text += "\n\n## Expected failures\n\n"
     from swap_plugin import load_xfails
 
