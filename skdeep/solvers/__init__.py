@@ -27,6 +27,7 @@ class Solver(NamedTuple):
 SOLVERS: dict[str, str | Solver] = {
     "minibatch": "minibatch",
     "lbfgs": "lbfgs",
+    "lm": "lm",
     "newton": "newton",
     "proximal": "proximal",
     "perceptron": "perceptron",
