@@ -3,10 +3,14 @@
 Scores ``raw`` have shape ``(M, n, k)`` for M models, n rows and k outputs; targets ``y`` broadcast
 against them; row weights ``w`` have shape ``(M, n)`` or, when every row weighs the same,
 ``(M, 1)``. A weight of zero takes a row out of a model.
+
+An entry is a ``Loss``, or, if it has a parameter of its own, an instance of a class with the same
+attributes: equal by value, so that it pickles, clones and compares.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 
 class Loss(NamedTuple):
@@ -20,7 +24,7 @@ class Loss(NamedTuple):
     predict : callable
         ``predict(xp, raw)``: probabilities or means.
     out_activation : str
-        scikit-learn's name of ``predict``.
+        scikit-learn's name of ``predict``; ``"margin"`` for scores that are not probabilities.
     hessian : callable, optional
         ``hessian(xp, predicted, w, i, j) -> (M, n)``: weight times second derivative with respect
         to the scores of outputs i and j, from the predictions.
@@ -135,7 +139,114 @@ def log_loss_hessian_product(xp, predicted, w, v):
     return w[..., None] * (pv - predicted * xp.sum(pv, axis=-1, keepdims=True))
 
 
-LOSSES: dict[str, Loss] = {
+def absolute_error(xp, raw, y, w):
+    """The absolute error (Laplace, 1774), summed over outputs; its minimiser is the median."""
+    residual = raw - y
+    return _weighted(xp, xp.sum(xp.abs(residual), axis=-1), xp.sign(residual), w)
+
+
+@dataclass(frozen=True)
+class Huber:
+    """Half the squared error up to ``delta``, linear beyond (Huber, 1964), summed over outputs.
+
+    Parameters
+    ----------
+    delta : float, default=1.0
+        Positive; the largest slope.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.losses import Huber
+    >>> raw, y, w = np.array([[[0.5], [10.0]]]), np.zeros((1, 2, 1)), np.ones((1, 1))
+    >>> value, grad = Huber(delta=2.0).value_and_grad(np, raw, y, w)
+    >>> value.tolist(), grad.ravel().tolist()
+    ([18.125], [0.5, 2.0])
+    """
+
+    delta: float = 1.0
+
+    predict: ClassVar[Callable] = staticmethod(identity)
+    out_activation: ClassVar[str] = "identity"
+    # The curvature is 0 or 1 by the residual, which predictions alone do not tell.
+    hessian: ClassVar[None] = None
+    hessian_product: ClassVar[None] = None
+
+    def __post_init__(self):
+        if not self.delta > 0:
+            raise ValueError(f"delta={self.delta!r} of Huber must be positive.")
+
+    def value_and_grad(self, xp, raw, y, w):
+        residual = raw - y
+        slope = xp.clip(residual, -self.delta, self.delta)
+        return _weighted(xp, xp.sum(slope * (residual - 0.5 * slope), axis=-1), slope, w)
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """The pinball loss (Koenker and Bassett, 1978), summed over outputs.
+
+    Its minimiser is the ``q``-quantile; at ``q=0.5`` it is half the absolute error.
+
+    Parameters
+    ----------
+    q : float, default=0.5
+        Between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.losses import Quantile
+    >>> raw, y, w = np.array([[[1.0], [-1.0]]]), np.zeros((1, 2, 1)), np.ones((1, 1))
+    >>> value, grad = Quantile(q=0.75).value_and_grad(np, raw, y, w)
+    >>> value.tolist(), grad.ravel().tolist()
+    ([1.0], [0.25, -0.75])
+    """
+
+    q: float = 0.5
+
+    predict: ClassVar[Callable] = staticmethod(identity)
+    out_activation: ClassVar[str] = "identity"
+    hessian: ClassVar[None] = None
+    hessian_product: ClassVar[None] = None
+
+    def __post_init__(self):
+        if not 0 < self.q < 1:
+            raise ValueError(f"q={self.q!r} of Quantile must be between 0 and 1.")
+
+    def value_and_grad(self, xp, raw, y, w):
+        residual = raw - y
+        # 1 - q above the quantile, -q below
+        slope = 0.5 * xp.sign(residual) + (0.5 - self.q)
+        return _weighted(xp, xp.sum(slope * residual, axis=-1), slope, w)
+
+
+def hinge(xp, raw, y, w):
+    """The margin's shortfall from one (Cortes and Vapnik, 1995), for 0/1 targets.
+
+    Outputs are summed: several labels are independent, several classes are one against the rest
+    (Rifkin and Klautau, 2004).
+    """
+    sign = 2.0 * y - 1.0
+    shortfall = xp.clip(1.0 - sign * raw, min=0.0)
+    grad = xp.where(shortfall > 0, -sign, xp.zeros_like(raw))
+    return _weighted(xp, xp.sum(shortfall, axis=-1), grad, w)
+
+
+def margin(xp, raw):
+    """Scores in the units of 0/1 targets, not probabilities: a score of zero becomes one half."""
+    return 0.5 * raw + 0.5
+
+
+def sigmoid_squared_error(xp, raw, y, w):
+    """Half the squared error of sigmoid outputs (Brier, 1950), summed over outputs."""
+    p = sigmoid(xp, raw)
+    residual = p - y
+    per_row = 0.5 * xp.sum(residual * residual, axis=-1)
+    return _weighted(xp, per_row, residual * p * (1.0 - p), w)
+
+
+LOSSES: dict[str, Loss | Huber | Quantile] = {
     "squared_error": Loss(
         squared_error,
         identity,
@@ -143,6 +254,9 @@ LOSSES: dict[str, Loss] = {
         squared_error_hessian,
         squared_error_hessian_product,
     ),
+    "absolute_error": Loss(absolute_error, identity, "identity"),
+    "huber": Huber(),
+    "quantile": Quantile(),
     "poisson": Loss(poisson, exponential, "exp", poisson_hessian, poisson_hessian_product),
     "binary_log_loss": Loss(
         binary_log_loss,
@@ -152,4 +266,6 @@ LOSSES: dict[str, Loss] = {
         binary_log_loss_hessian_product,
     ),
     "log_loss": Loss(log_loss, softmax, "softmax", log_loss_hessian, log_loss_hessian_product),
+    "hinge": Loss(hinge, margin, "margin"),
+    "sigmoid_squared_error": Loss(sigmoid_squared_error, sigmoid, "logistic"),
 }

@@ -2,11 +2,11 @@
 
 import warnings
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.utils import compute_class_weight
@@ -14,140 +14,16 @@ from sklearn.utils._param_validation import Hidden, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..base import LinearClassifier, Model, require_finite, to_host, unchanged_on_error
+from ..array_api import follows_input
+from ..base import Fitting, LinearClassifier, Model, require_finite, to_host, unchanged_on_error
 from ..losses import sigmoid, softmax
-from ..network import build, n_parameters
+from ..monitoring import watched
 from ..problem import Problem, Result
-
-_ADVICE = """
-You might also want to scale the data as shown in:
-    https://scikit-learn.org/stable/modules/preprocessing.html
-Please also refer to the documentation for alternative solver options:
-    https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
-
-_SAG_MESSAGE = "The max_iter was reached which means the coef_ did not converge"
+from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver, make_problem
 
 
-class Algorithm(NamedTuple):
-    """What serves a value of ``solver``, and what it accepts.
-
-    Parameters
-    ----------
-    smooth : str
-        Name in ``skdeep.solvers.SOLVERS`` for an L2 penalty or none.
-    penalties : tuple of str or None
-    message : str
-        Of the ConvergenceWarning, with places for n_iter, max_iter and loss.
-    multinomial, dual : bool
-    """
-
-    smooth: str
-    penalties: tuple
-    message: str
-    multinomial: bool = True
-    dual: bool = False
-
-
-ALGORITHMS = {
-    "lbfgs": Algorithm(
-        "lbfgs",
-        ("l2", None),
-        "lbfgs failed to converge after {n_iter} iteration(s):\nthe largest entry of the gradient "
-        "is above tol.\n\nIncrease the number of iterations to improve the convergence "
-        "(max_iter={max_iter})." + _ADVICE,
-    ),
-    "newton-cg": Algorithm(
-        "newton",
-        ("l2", None),
-        "newton-cg failed to converge at loss = {loss}. Increase the number of iterations.",
-    ),
-    "newton-cholesky": Algorithm(
-        "newton", ("l2", None), "Newton solver did not converge after {n_iter} iterations."
-    ),
-    "liblinear": Algorithm(
-        "newton",
-        ("l2", "l1"),
-        "Liblinear failed to converge, increase the number of iterations.",
-        multinomial=False,
-        dual=True,
-    ),
-    "sag": Algorithm("lbfgs", ("l2", None), _SAG_MESSAGE),
-    "saga": Algorithm("lbfgs", ("l2", "l1", "elasticnet", None), _SAG_MESSAGE),
-}
-
-
-def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
-    """Raise scikit-learn's errors for combinations that do not exist."""
-    algorithm = ALGORITHMS[solver]
-    if penalty == "elasticnet" and solver == "liblinear":
-        raise ValueError(f"Only 'saga' solver supports elasticnet penalty, got solver={solver}.")
-    if penalty is None and solver == "liblinear":
-        raise ValueError(
-            "C=np.inf as well as penalty=None is not supported for the liblinear solver"
-        )
-    if penalty not in algorithm.penalties:
-        raise ValueError(
-            f"Solver {solver} supports only 'l2' or None penalties, got {penalty} penalty."
-        )
-    if dual and not algorithm.dual:
-        raise ValueError(f"Solver {solver} supports only dual=False, got dual={dual}")
-
-
-class Penalty(NamedTuple):
-    """The penalty asked for: its name, and the two numbers that it stands for."""
-
-    name: str | None
-    C: float
-    l1_ratio: float
-
-
-def check_n_classes(solver: str, classes) -> None:
-    """Raise scikit-learn's errors for too few or too many classes."""
-    if len(classes) < 2:
-        raise ValueError(
-            "This solver needs samples of at least 2 classes in the data, but the data contains "
-            f"only one class: {classes[0]!r}"
-        )
-    if len(classes) > 2 and not ALGORITHMS[solver].multinomial:
-        raise ValueError(
-            f"The '{solver}' solver does not support multiclass classification (n_classes >= 3). "
-            "Either use another solver or wrap the estimator in a OneVsRestClassifier to keep "
-            "applying a one-versus-rest scheme."
-        )
-
-
-def indicators(codes: np.ndarray, n_classes: int, dtype: str) -> np.ndarray:
-    """Targets of shape (n, k), class-major in memory; k is 1 for two classes."""
-    if n_classes == 2:
-        return (codes == 1).astype(dtype)[:, None]
-    return (codes[None, :] == np.arange(n_classes)[:, None]).astype(dtype).T
-
-
-def penalty_terms(penalty: Penalty, total: float, intercept_scaling: float | None) -> dict:
-    """Coefficients of the penalty when the loss is a mean over rows of the given total weight.
-
-    An intercept that is the weight v of a constant feature s, as liblinear has it, is b = s v: its
-    penalties are those of v = b / s.
-    """
-    strength = 1.0 / (penalty.C * total)
-    terms = {"l2": strength * (1.0 - penalty.l1_ratio)}
-    if penalty.l1_ratio > 0:
-        terms["l1"] = strength * penalty.l1_ratio
-    if intercept_scaling is not None:
-        powers = {"l2": 2, "l1": 1}
-        terms |= {f"{t}_intercept": c / intercept_scaling ** powers[t] for t, c in terms.items()}
-    return terms
-
-
-def liblinear_scale(X, codes, weights) -> float:
-    """What liblinear's tolerance is relative to: gradient at zero times the rarer class's share."""
-    w = np.full(X.shape[0], 1.0 / X.shape[0]) if weights is None else weights / weights.sum()
-    gradient = np.abs((w * (0.5 - codes)) @ X).max()
-    share = np.bincount(codes).min() / len(codes)
-    return float(gradient * share)
-
-
-class LogisticRegression(SparseCoefMixin, LinearClassifier):
+@follows_input(reference="coef_")
+class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     """Logistic regression classifier.
 
     Minimises ``sum_i s_i loss(y_i, w·x_i + b) + penalty(w) / C`` with the log loss (Cox, 1958),
@@ -328,6 +204,27 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
         self.backend = backend
         self.dtype = dtype
 
+    def set_callbacks(self, *callbacks):
+        """Set callbacks that run after each iteration of ``solver='lbfgs'``.
+
+        Parameters
+        ----------
+        *callbacks : callback instances
+            As in ``sklearn.callback``.
+
+        Returns
+        -------
+        self : LogisticRegression
+        """
+        if self.solver != "lbfgs":
+            warnings.warn(
+                f"Callbacks are only supported in {type(self).__name__} for solver='lbfgs'. This "
+                f"estimator has solver='{self.solver}', callbacks will be ignored during the "
+                "solving of the regression.",
+                stacklevel=2,
+            )
+        return super().set_callbacks(*callbacks)
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit the model.
@@ -351,8 +248,12 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
             For a combination of parameters that does not exist, invalid data, a single class, or
             coefficients that are not finite.
         """
+        return self._complete(self._fitting(X, y, sample_weight))
+
+    def _fitting(self, X, y, sample_weight=None) -> Fitting:
         penalty = self._resolve_penalty()
         check_solver(self.solver, penalty.name, self.dual)
+        context = self._init_callback_context(max_subtasks=max(self.max_iter, 1) + 1)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             X, y = validate_data(
@@ -373,11 +274,22 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
                     "in a frozen fit. Please choose another solver or rescale the input X."
                 )
             weights = self._row_weights(X, y, codes, sample_weight)
-            problem = self._problem(X, codes, weights, penalty)
-            result = self._solve(backend, problem)
-            require_finite(result.theta)
-            self._take_in(result, problem, X.dtype)
-        return self
+            theta = self._start(X.shape[1], self._compute_dtype(X))
+            problem = self._problem(X, codes, weights, [penalty], theta=theta)
+
+            def attributes(theta):
+                return self._attributes(problem.net, theta.astype(X.dtype, copy=False))
+
+            watch = watched(self, context, problem, y, sample_weight, attributes, "lbfgs-iter")
+            with watch as problem:
+                if self.max_iter == 0 and problem.monitors:
+                    # As in scikit-learn there is always one iteration to look at.
+                    problem.monitors[0](0, problem.theta[0], np.nan)
+                result = yield backend, problem
+                require_finite(result.theta)
+                vars(self).update(attributes(result.theta[0]))
+                self.n_iter_ = result.n_iter.astype(np.int32)
+                self._warn(result)
 
     def _resolve_penalty(self) -> "Penalty":
         """What ``penalty``, ``l1_ratio`` and ``C`` ask for, with scikit-learn's warnings."""
@@ -388,7 +300,7 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
                     "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in "
                     "1.10. Use 0<=l1_ratio<=1 instead.",
                     FutureWarning,
-                    stacklevel=3,
+                    stacklevel=6,
                 )
             name = {0: "l2", None: "l2", 1: "l1"}.get(ratio, "elasticnet")
             if np.isinf(self.C):
@@ -401,17 +313,17 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
                 "penalty='l1', l1_ratio set to a float between 0 and 1 instead of "
                 "penalty='elasticnet', and C=np.inf instead of penalty=None.",
                 FutureWarning,
-                stacklevel=3,
+                stacklevel=6,
             )
             if (name, ratio) != ("l2", 0) and (name, ratio) != ("l1", 1) and name in ("l1", "l2"):
                 warnings.warn(
                     f"Inconsistent values: penalty={name} with l1_ratio={ratio}. penalty is "
                     "deprecated. Please use l1_ratio only.",
-                    stacklevel=3,
+                    stacklevel=6,
                 )
             if name is None and self.C != 1.0:
                 warnings.warn(
-                    "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3
+                    "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=6
                 )
         if name == "elasticnet" and ratio is None:
             raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
@@ -419,14 +331,14 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
             warnings.warn(
                 "l1_ratio parameter is only used when penalty is 'elasticnet'. Got "
                 f"(penalty={name})",
-                stacklevel=3,
+                stacklevel=6,
             )
         if self.n_jobs is not None:
             warnings.warn(
                 "'n_jobs' has no effect since 1.8 and will be removed in 1.10. You provided "
                 f"'n_jobs={self.n_jobs}', please leave it unspecified.",
                 FutureWarning,
-                stacklevel=3,
+                stacklevel=6,
             )
         C = np.inf if name is None else self.C
         return Penalty(name, C, {"l1": 1.0, "elasticnet": ratio}.get(name, 0.0))
@@ -443,59 +355,56 @@ class LogisticRegression(SparseCoefMixin, LinearClassifier):
             weights *= per_class[codes]
         return weights
 
-    def _problem(self, X, codes, weights, penalty) -> Problem:
-        """The problem of this fit, a stack of one."""
-        n_classes, dtype = len(self.classes_), self._compute_dtype(X)
-        units = (X.shape[1], 1 if n_classes == 2 else n_classes)
-        loss = "binary_log_loss" if n_classes == 2 else "log_loss"
-        net = build(units, loss, intercept=self.fit_intercept)
-        total = float(X.shape[0] if weights is None else weights.sum())
-        tol = self.tol
-        if self.solver == "liblinear":
-            tol = tol * liblinear_scale(X, codes, weights)
-        penalties = penalty_terms(
-            penalty, total, self.intercept_scaling if self.solver == "liblinear" else None
-        )
-        hyper = {"tol": tol, "max_iter": self.max_iter, **penalties}
-        return Problem(
-            solver="proximal" if penalty.l1_ratio > 0 else ALGORITHMS[self.solver].smooth,
-            X=X,
-            y=indicators(codes, n_classes, dtype),
-            dtype=dtype,
-            theta=self._start(net, dtype),
-            net=net,
-            hyper={name: np.full((1, 1), value, dtype="float64") for name, value in hyper.items()},
+    def _problem(self, X, codes, weights, penalties, rows=None, theta=None) -> Problem:
+        """The problem of a stack of models over this estimator's data."""
+        return make_problem(
+            X,
+            codes,
+            len(self.classes_),
+            penalties,
+            solver=self.solver,
+            dtype=self._compute_dtype(X),
+            tol=self.tol,
+            max_iter=self.max_iter,
+            fit_intercept=self.fit_intercept,
+            intercept_scaling=self.intercept_scaling,
             weights=weights,
+            rows=rows,
+            theta=theta,
         )
 
-    def _start(self, net, dtype) -> np.ndarray:
-        """Zero, or under ``warm_start`` the previous solution."""
-        theta = np.zeros((1, n_parameters(net)), dtype=dtype)
-        if self.warm_start and hasattr(self, "coef_") and self.solver != "liblinear":
-            coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
-            if coef.T.shape != net.units:
-                raise ValueError(
-                    f"warm_start=True needs coef_ of shape {net.units[::-1]}, but the previous fit "
-                    f"left {coef.shape}: the classes or features have changed."
-                )
-            theta[0, : coef.size] = coef.T.ravel()
-            if self.fit_intercept:
-                theta[0, coef.size :] = self.intercept_
-        return theta
-
-    def _take_in(self, result: Result, problem: Problem, dtype) -> None:
-        """Fitted attributes from what the solver found."""
-        p, k = problem.net.units
-        theta = result.theta[0].astype(dtype)
-        self.coef_ = theta[: p * k].reshape(p, k).T.copy()
-        self.intercept_ = theta[p * k :].copy() if self.fit_intercept else np.zeros(k, dtype=dtype)
-        self.n_iter_ = result.n_iter.astype(np.int32)
-        if not result.converged[0]:
-            fallback = result.extra.get("fallback", np.zeros(1, dtype=bool))[0]
-            message = ALGORITHMS["lbfgs" if fallback else self.solver].message.format(
-                n_iter=self.n_iter_[0], max_iter=self.max_iter, loss=result.loss[0]
+    def _start(self, n_features, dtype) -> np.ndarray | None:
+        """The previous solution as parameters (1, P) under ``warm_start``, else None."""
+        if not (self.warm_start and hasattr(self, "coef_")) or self.solver == "liblinear":
+            return None
+        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
+        n_rows = 1 if len(self.classes_) == 2 else len(self.classes_)
+        if coef.shape != (n_rows, n_features):
+            raise ValueError(
+                f"warm_start=True needs coef_ of shape {(n_rows, n_features)}, but the previous "
+                f"fit left {coef.shape}: the classes or features have changed."
             )
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        parts = [coef.T.ravel(), self.intercept_] if self.fit_intercept else [coef.T.ravel()]
+        return np.concatenate(parts)[None].astype(dtype)
+
+    def _attributes(self, net, theta) -> dict:
+        """The fitted attributes that predict needs, from parameters (P,)."""
+        p, k = net.units
+        coef = theta[: p * k].reshape(p, k).T.copy()
+        intercept = theta[p * k :].copy() if net.intercept else np.zeros(k, dtype=theta.dtype)
+        return {"coef_": coef, "intercept_": intercept}
+
+    def _warn(self, result: Result) -> None:
+        """scikit-learn's ConvergenceWarning, once for a stack."""
+        left = np.flatnonzero(~result.converged)
+        if left.size:
+            fallback = result.extra.get("fallback", np.zeros_like(result.converged))[left[0]]
+            message = ALGORITHMS["lbfgs" if fallback else self.solver].message.format(
+                n_iter=result.n_iter[left[0]], max_iter=self.max_iter, loss=result.loss[left[0]]
+            )
+            if len(result.converged) > 1:
+                message = f"{left.size} of {len(result.converged)} models: {message}"
+            warnings.warn(message, ConvergenceWarning, stacklevel=7)
 
     def decision_function(self, X):
         if sparse.issparse(getattr(self, "coef_", None)):

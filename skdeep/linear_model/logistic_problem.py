@@ -1,0 +1,184 @@
+"""Logistic regression as a problem for the solvers: what ``solver`` means, targets, penalties."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..network import build, n_parameters
+from ..problem import Problem
+
+_ADVICE = """
+You might also want to scale the data as shown in:
+    https://scikit-learn.org/stable/modules/preprocessing.html
+Please also refer to the documentation for alternative solver options:
+    https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
+
+_SAG_MESSAGE = "The max_iter was reached which means the coef_ did not converge"
+
+
+class Algorithm(NamedTuple):
+    """What serves a value of ``solver``, and what it accepts.
+
+    Parameters
+    ----------
+    smooth : str
+        Name in ``skdeep.solvers.SOLVERS`` for an L2 penalty or none.
+    penalties : tuple of str or None
+    message : str
+        Of the ConvergenceWarning, with places for n_iter, max_iter and loss.
+    multinomial, dual : bool
+    """
+
+    smooth: str
+    penalties: tuple
+    message: str
+    multinomial: bool = True
+    dual: bool = False
+
+
+ALGORITHMS = {
+    "lbfgs": Algorithm(
+        "lbfgs",
+        ("l2", None),
+        "lbfgs failed to converge after {n_iter} iteration(s):\nthe largest entry of the gradient "
+        "is above tol.\n\nIncrease the number of iterations to improve the convergence "
+        "(max_iter={max_iter})." + _ADVICE,
+    ),
+    "newton-cg": Algorithm(
+        "newton",
+        ("l2", None),
+        "newton-cg failed to converge at loss = {loss}. Increase the number of iterations.",
+    ),
+    "newton-cholesky": Algorithm(
+        "newton", ("l2", None), "Newton solver did not converge after {n_iter} iterations."
+    ),
+    "liblinear": Algorithm(
+        "newton",
+        ("l2", "l1"),
+        "Liblinear failed to converge, increase the number of iterations.",
+        multinomial=False,
+        dual=True,
+    ),
+    "sag": Algorithm("lbfgs", ("l2", None), _SAG_MESSAGE),
+    "saga": Algorithm("lbfgs", ("l2", "l1", "elasticnet", None), _SAG_MESSAGE),
+}
+
+
+def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
+    """Raise scikit-learn's errors for combinations that do not exist."""
+    algorithm = ALGORITHMS[solver]
+    if penalty == "elasticnet" and solver == "liblinear":
+        raise ValueError(f"Only 'saga' solver supports elasticnet penalty, got solver={solver}.")
+    if penalty is None and solver == "liblinear":
+        raise ValueError(
+            "C=np.inf as well as penalty=None is not supported for the liblinear solver"
+        )
+    if penalty not in algorithm.penalties:
+        raise ValueError(
+            f"Solver {solver} supports only 'l2' or None penalties, got {penalty} penalty."
+        )
+    if dual and not algorithm.dual:
+        raise ValueError(f"Solver {solver} supports only dual=False, got dual={dual}")
+
+
+class Penalty(NamedTuple):
+    """The penalty asked for: its name, and the two numbers that it stands for."""
+
+    name: str | None
+    C: float
+    l1_ratio: float
+
+
+def check_n_classes(solver: str, classes) -> None:
+    """Raise scikit-learn's errors for too few or too many classes."""
+    if len(classes) < 2:
+        raise ValueError(
+            "This solver needs samples of at least 2 classes in the data, but the data contains "
+            f"only one class: {classes[0]!r}"
+        )
+    if len(classes) > 2 and not ALGORITHMS[solver].multinomial:
+        raise ValueError(
+            f"The '{solver}' solver does not support multiclass classification (n_classes >= 3). "
+            "Either use another solver or wrap the estimator in a OneVsRestClassifier to keep "
+            "applying a one-versus-rest scheme."
+        )
+
+
+def indicators(codes: np.ndarray, n_classes: int, dtype: str) -> np.ndarray:
+    """Targets of shape (n, k), class-major in memory; k is 1 for two classes."""
+    if n_classes == 2:
+        return (codes == 1).astype(dtype)[:, None]
+    return (codes[None, :] == np.arange(n_classes)[:, None]).astype(dtype).T
+
+
+def make_problem(
+    X,
+    codes: np.ndarray,
+    n_classes: int,
+    penalties: list[Penalty],
+    *,
+    solver: str,
+    dtype: str,
+    tol: float,
+    max_iter: int,
+    fit_intercept: bool,
+    intercept_scaling: float,
+    weights: np.ndarray | None = None,
+    rows: list | None = None,
+    theta: np.ndarray | None = None,
+) -> Problem:
+    """The problem of a stack of models over the same data, one for each penalty.
+
+    Parameters
+    ----------
+    codes : int array of shape (n,)
+        Classes of the rows.
+    penalties : list of M Penalty
+        Either all or none with an L1 part.
+    weights : array of shape (n,), optional
+    rows : list of M int arrays, optional
+        The rows of each model; all of them if None.
+    theta : array of shape (M, P), optional
+        Where to start; zero if None.
+    """
+    M, n = len(penalties), X.shape[0]
+    units = (X.shape[1], 1 if n_classes == 2 else n_classes)
+    loss = "binary_log_loss" if n_classes == 2 else "log_loss"
+    net = build(units, loss, intercept=fit_intercept)
+    w = np.ones(n) if weights is None else weights
+    total = np.asarray([w.sum() if rows is None else w[r].sum() for r in rows or [None] * M])
+    strength = 1.0 / (np.asarray([penalty.C for penalty in penalties]) * total)
+    ratio = np.asarray([penalty.l1_ratio for penalty in penalties], dtype=float)
+    hyper = {"l2": strength * (1.0 - ratio), "tol": tol, "max_iter": max_iter}
+    if ratio.any():
+        hyper["l1"] = strength * ratio
+    if solver == "liblinear":
+        # Its intercept is the weight v of a constant feature s: b = s v, penalised as v = b / s.
+        hyper["l2_intercept"] = hyper["l2"] / intercept_scaling**2
+        if ratio.any():
+            hyper["l1_intercept"] = hyper["l1"] / intercept_scaling
+        hyper["tol"] = tol * _liblinear_scale(X, codes, w, rows, M)
+    columns = {name: np.broadcast_to(value, M)[:, None] for name, value in hyper.items()}
+    return Problem(
+        solver="proximal" if ratio.any() else ALGORITHMS[solver].smooth,
+        X=X,
+        y=indicators(codes, n_classes, dtype),
+        dtype=dtype,
+        theta=np.zeros((M, n_parameters(net)), dtype=dtype) if theta is None else theta,
+        net=net,
+        hyper={name: np.array(column, dtype="float64") for name, column in columns.items()},
+        weights=weights,
+        rows=rows,
+    )
+
+
+def _liblinear_scale(X, codes, w, rows, M) -> np.ndarray:
+    """What liblinear's tolerance is relative to: gradient at zero times the rarer class's share."""
+    out = []
+    for r in rows or [slice(None)]:
+        kept = np.zeros_like(w)
+        kept[r] = w[r]
+        gradient = np.abs((kept / kept.sum() * (0.5 - codes)) @ X).max()
+        counts = np.bincount(codes[r], minlength=2)
+        out.append(gradient * max(counts.min(), 1) / counts.sum())
+    return np.broadcast_to(out, M)
