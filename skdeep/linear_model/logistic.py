@@ -18,10 +18,19 @@ from ..array_api import follows_input
 from ..base import Fitting, LinearClassifier, Model, require_finite, to_host, unchanged_on_error
 from ..losses import sigmoid, softmax
 from ..monitoring import watched
+from ..network import Network
 from ..problem import Problem, Result
-from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver, make_problem
+from .logistic_problem import (
+    ALGORITHMS,
+    Penalty,
+    check_n_classes,
+    check_solver,
+    make_net,
+    make_problem,
+)
 
 
+@follows_input(reference="coef_")
 @follows_input(reference="coef_")
 class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     """Logistic regression classifier.
@@ -354,6 +363,9 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             )
             weights *= per_class[codes]
         return weights
+
+    def _net(self, n_features: int) -> Network:
+        return make_net(n_features, len(self.classes_), self.fit_intercept)
 
     def _problem(self, X, codes, weights, penalties, rows=None, theta=None) -> Problem:
         """The problem of a stack of models over this estimator's data."""

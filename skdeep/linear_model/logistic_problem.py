@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..network import build, n_parameters
+from ..network import Network, build, n_parameters
 from ..problem import Problem
 
 _ADVICE = """
@@ -111,6 +111,12 @@ def indicators(codes: np.ndarray, n_classes: int, dtype: str) -> np.ndarray:
     return (codes[None, :] == np.arange(n_classes)[:, None]).astype(dtype).T
 
 
+def make_net(n_features: int, n_classes: int, fit_intercept: bool) -> Network:
+    if n_classes == 2:
+        return build((n_features, 1), "binary_log_loss", intercept=fit_intercept)
+    return build((n_features, n_classes), "log_loss", intercept=fit_intercept)
+
+
 def make_problem(
     X,
     codes: np.ndarray,
@@ -142,9 +148,7 @@ def make_problem(
         Where to start; zero if None.
     """
     M, n = len(penalties), X.shape[0]
-    units = (X.shape[1], 1 if n_classes == 2 else n_classes)
-    loss = "binary_log_loss" if n_classes == 2 else "log_loss"
-    net = build(units, loss, intercept=fit_intercept)
+    net = make_net(X.shape[1], n_classes, fit_intercept)
     w = np.ones(n) if weights is None else weights
     total = np.asarray([w.sum() if rows is None else w[r].sum() for r in rows or [None] * M])
     strength = 1.0 / (np.asarray([penalty.C for penalty in penalties]) * total)
