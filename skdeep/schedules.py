@@ -1,8 +1,15 @@
-"""Learning-rate schedules: pure functions of the progress; the training loop owns the counters."""
+"""Learning-rate schedules: pure functions of the progress; the training loop owns the counters.
+
+A schedule is any ``(lr0, progress) -> lr``. Two attributes are optional: ``survives_plateau(rate)``
+says whether training goes on at a lower rate when progress stalls, and ``patience``, for how many
+epochs it may stall before.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Progress(NamedTuple):
@@ -51,10 +58,172 @@ class Adaptive:
         return rate > self.min_rate
 
 
+@dataclass(frozen=True)
+class Step:
+    """The rate divided by ``factor`` every so many epochs.
+
+    Parameters
+    ----------
+    factor : float, default=10.0
+    every : int, default=50
+        Epochs from one division to the next.
+    """
+
+    factor: float = 10.0
+    every: int = 50
+
+    def __post_init__(self):
+        _check(self, self.factor > 0 and self.every > 0, "factor and every must be positive")
+
+    def __call__(self, lr0, progress):
+        return lr0 / self.factor ** (progress.epoch // self.every) + 0.0 * progress.step
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """The rate times ``gamma`` after each epoch.
+
+    Parameters
+    ----------
+    gamma : float, default=0.98
+    """
+
+    gamma: float = 0.98
+
+    def __post_init__(self):
+        _check(self, self.gamma > 0, "gamma must be positive")
+
+    def __call__(self, lr0, progress):
+        return lr0 * self.gamma**progress.epoch + 0.0 * progress.step
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The rate divided by ``factor`` at each plateau, down to ``min_rate``.
+
+    The validation score tells a plateau where there is one, else the training loss. Training ends
+    at the first plateau at ``min_rate``.
+
+    Parameters
+    ----------
+    factor : float, default=10.0
+    patience : int or None, default=5
+        Epochs without improvement that are not a plateau yet, in place of ``n_iter_no_change``;
+        None leaves it to that.
+    min_rate : float, default=1e-6
+    """
+
+    factor: float = 10.0
+    patience: int | None = 5
+    min_rate: float = 1e-6
+
+    def __post_init__(self):
+        _check(self, self.factor > 1, "factor must be greater than 1, or rates would never end")
+
+    def __call__(self, lr0, progress):
+        floor = np.minimum(lr0, self.min_rate)
+        return np.maximum(lr0 / self.factor**progress.plateaus, floor) + 0.0 * progress.step
+
+    def survives_plateau(self, rate):
+        return rate > self.min_rate
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the initial rate to ``min_rate`` once the planned steps are done.
+
+    Loshchilov and Hutter (2017), without restarts.
+
+    Parameters
+    ----------
+    min_rate : float, default=0.0
+
+    Examples
+    --------
+    >>> from skdeep.schedules import Cosine, Progress
+    >>> half_way = Progress(step=50, epoch=5, samples=500, plateaus=0, total=100)
+    >>> round(float(Cosine()(0.1, half_way)), 6)
+    0.05
+    """
+
+    min_rate: float = 0.0
+
+    def __call__(self, lr0, progress):
+        share = np.clip(progress.step / _planned(self, progress), 0.0, 1.0)
+        return _half_cosine(lr0, self.min_rate, share)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up to the initial rate and down to almost nothing, along half cosines (Smith, 2018).
+
+    The peak is the initial rate itself, so that ``learning_rate_init`` is the largest rate under
+    every schedule; to try a peak ten times as high, raise it.
+
+    Parameters
+    ----------
+    warmup : float, default=0.3
+        Share of the planned steps before the peak, less than 1.
+    start_factor : float, default=25.0
+        The peak over the first rate.
+    end_factor : float, default=1e4
+        The first rate over the last.
+
+    Examples
+    --------
+    >>> from skdeep.schedules import OneCycle, Progress
+    >>> first, peak, last = (Progress(step, 0, 0, 0, total=100) for step in (0, 29, 99))
+    >>> [round(float(OneCycle()(0.5, progress)), 9) for progress in (first, peak, last)]
+    [0.02, 0.5, 2e-06]
+    """
+
+    warmup: float = 0.3
+    start_factor: float = 25.0
+    end_factor: float = 1e4
+
+    def __post_init__(self):
+        _check(self, 0 <= self.warmup < 1, "warmup must be at least 0 and less than 1")
+        positive = self.start_factor > 0 and self.end_factor > 0
+        _check(self, positive, "start_factor and end_factor must be positive")
+
+    def __call__(self, lr0, progress):
+        # Steps count from 0: the peak is step peak, and the end is step total - 1.
+        total = np.asarray(_planned(self, progress))
+        peak = self.warmup * total - 1.0
+        up = np.clip(progress.step / np.where(peak > 0, peak, 1.0), 0.0, 1.0)
+        down = np.clip((progress.step - peak) / (total - 1.0 - peak), 0.0, 1.0)
+        first = lr0 / self.start_factor
+        return np.where(
+            progress.step <= peak,
+            _half_cosine(first, lr0, up),
+            _half_cosine(lr0, first / self.end_factor, down),
+        )
+
+
+def _half_cosine(start, end, share):
+    return end + (start - end) * 0.5 * (1.0 + np.cos(np.pi * share))
+
+
+def _planned(schedule, progress):
+    if progress.total is None:
+        raise ValueError(f"{schedule} needs progress.total, the planned number of steps.")
+    return progress.total
+
+
+def _check(schedule, holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{schedule}: {what}.")
+
+
 Schedule = Callable[[Any, Progress], Any]
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": Constant,
     "invscaling": InvScaling,
     "adaptive": Adaptive,
+    "step": Step,
+    "exponential": Exponential,
+    "plateau": Plateau,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
 }
