@@ -50,15 +50,54 @@ def nesterov(xp, theta, grad, slots, t, lr, *, momentum):
 
 
 def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
-    """Adam (Kingma and Ba, 2015), the bias corrections folded into the learning rate."""
+    """Adam (Kingma and Ba, 2015), the bias corrections folded into the learning rate.
+
+    So does scikit-learn; ``epsilon`` then stands outside the correction of ``v``, the paper's
+    "epsilon hat": torch's epsilon is this one over ``sqrt(1 - beta_2 ** t)``.
+    """
     m = beta_1 * slots[0] + (1.0 - beta_1) * grad
     v = beta_2 * slots[1] + (1.0 - beta_2) * (grad * grad)
     rate = lr * (1.0 - beta_2**t) ** 0.5 / (1.0 - beta_1**t)
     return theta - rate * m / (xp.sqrt(v) + epsilon), [m, v]
 
 
+def adamw(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon, weight_decay):
+    """Adam beside a decay that the gradient has no part in (Loshchilov and Hutter, 2019).
+
+    ``epsilon`` is added to the corrected root, as in torch. A ``weight_decay`` of theta's shape
+    spares intercepts with zeros.
+    """
+    theta = theta - lr * weight_decay * theta
+    epsilon_hat = epsilon * (1.0 - beta_2**t) ** 0.5
+    return adam(xp, theta, grad, slots, t, lr, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon_hat)
+
+
+def adagrad(xp, theta, grad, slots, t, lr, *, epsilon):
+    """AdaGrad (Duchi, Hazan and Singer, 2011)."""
+    v = slots[0] + grad * grad
+    return theta - lr * grad / (xp.sqrt(v) + epsilon), [v]
+
+
+def rmsprop(xp, theta, grad, slots, t, lr, *, rho, epsilon):
+    """RMSProp (Tieleman and Hinton, 2012); ``rho`` is torch's ``alpha``."""
+    v = rho * slots[0] + (1.0 - rho) * (grad * grad)
+    return theta - lr * grad / (xp.sqrt(v) + epsilon), [v]
+
+
+def adadelta(xp, theta, grad, slots, t, lr, *, rho, epsilon):
+    """Adadelta (Zeiler, 2012), whose own steps ``lr`` scales; in the paper it is 1."""
+    v = rho * slots[0] + (1.0 - rho) * (grad * grad)
+    delta = xp.sqrt(slots[1] + epsilon) / xp.sqrt(v + epsilon) * grad
+    u = rho * slots[1] + (1.0 - rho) * (delta * delta)
+    return theta - lr * delta, [v, u]
+
+
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(1, sgd, ("momentum",)),
     "nesterov": Optimizer(1, nesterov, ("momentum",)),
     "adam": Optimizer(2, adam, ("beta_1", "beta_2", "epsilon")),
+    "adamw": Optimizer(2, adamw, ("beta_1", "beta_2", "epsilon", "weight_decay")),
+    "adagrad": Optimizer(1, adagrad, ("epsilon",)),
+    "rmsprop": Optimizer(1, rmsprop, ("rho", "epsilon")),
+    "adadelta": Optimizer(2, adadelta, ("rho", "epsilon")),
 }

@@ -8,12 +8,10 @@ import array_api_compat.numpy as xp
 import numpy as np
 import scipy.sparse as sp
 
-from .. import activations, network, optimizers
+from .. import network
 from ..solvers import minibatch
 from .base import Backend
-
-# Parameters updated at a time: what a pass of the optimizer touches then stays in the L2 cache.
-BLOCK = 16384
+from .numpy_twins import BLOCK, TWINS
 
 
 class NumpyBackend(Backend):
@@ -23,17 +21,9 @@ class NumpyBackend(Backend):
         super().__init__("numpy", "cpu", xp)
         self._buffers, self._plans = {}, {}
         self.fused = {
-            activations.relu: relu,
-            activations.relu_backward: relu_backward,
-            activations.tanh: tanh,
-            activations.tanh_backward: tanh_backward,
-            activations.logistic: logistic,
-            activations.logistic_backward: logistic_backward,
+            **TWINS,
             network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
-            optimizers.sgd: sgd,
-            optimizers.nesterov: nesterov,
-            optimizers.adam: adam,
             minibatch.gather: self.gather,
         }
 
@@ -146,80 +136,6 @@ class _Plan:
         self.intercept_grads = [None if g is None else g.mT for g in intercept_grads]
         self.decayed = theta[:, : self.decay.shape[1]]
         self.decayed_grad = self.grad[:, : self.decay.shape[1]]
-
-
-def relu(xp, z):
-    h = np.maximum(z, 0, out=z)
-    return h, h
-
-
-def relu_backward(xp, h, dh):
-    return np.multiply(dh, h > 0, out=dh)
-
-
-def tanh(xp, z):
-    h = np.tanh(z, out=z)
-    return h, h
-
-
-def tanh_backward(xp, h, dh):
-    # Nothing reads the activations once the gradient has come back through them.
-    h *= h
-    np.subtract(1, h, out=h)
-    return np.multiply(dh, h, out=dh)
-
-
-def logistic(xp, z):
-    z *= 0.5
-    h = np.tanh(z, out=z)
-    h *= 0.5
-    h += 0.5
-    return h, h
-
-
-def logistic_backward(xp, h, dh):
-    dh *= h
-    np.subtract(1, h, out=h)
-    return np.multiply(dh, h, out=dh)
-
-
-def sgd(xp, theta, grad, slots, t, lr, *, momentum):
-    (velocity,) = slots
-    velocity *= momentum
-    grad *= lr
-    velocity -= grad
-    theta += velocity
-    return theta, slots
-
-
-def nesterov(xp, theta, grad, slots, t, lr, *, momentum):
-    (velocity,) = slots
-    velocity *= momentum
-    grad *= lr
-    velocity -= grad
-    theta -= grad
-    theta += np.multiply(velocity, momentum, out=grad)
-    return theta, slots
-
-
-def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
-    rate = lr * (1.0 - beta_2**t) ** 0.5 / (1.0 - beta_1**t)
-    for start in range(0, theta.shape[1], BLOCK):
-        block = slice(start, start + BLOCK)
-        g, m, v = grad[:, block], slots[0][:, block], slots[1][:, block]
-        scratch = (1.0 - beta_1) * g
-        m *= beta_1
-        m += scratch
-        np.square(g, out=g)
-        g *= 1.0 - beta_2
-        v *= beta_2
-        v += g
-        np.sqrt(v, out=g)
-        g += epsilon
-        np.divide(m, g, out=g)
-        g *= rate
-        theta[:, block] -= g
-    return theta, slots
 
 
 def make_backend(device: str | None, dtype: str | None) -> Backend:
