@@ -1,11 +1,16 @@
 """PyTorch on a CPU or an accelerator. The only file that imports torch."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import array_api_compat.torch as xp
 import numpy as np
 import scipy.sparse as sp
 import torch
 
 from .. import network
+from ..losses import Loss, identity
 from .base import Backend
 
 
@@ -22,6 +27,62 @@ class TorchBackend(Backend):
 
     def to_numpy(self, x):
         return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+    def autograd_loss(self, fn: Callable) -> Loss:
+        return autograd_loss(fn)
+
+
+@dataclass(frozen=True)
+class _Differentiated:
+    """``value_and_grad`` of a function of scores and targets."""
+
+    fn: Callable[[Any, Any], Any]
+
+    def __call__(self, xp, raw, y, w):
+        if not isinstance(raw, torch.Tensor):
+            raise TypeError(f"{self.fn!r} is differentiated by torch alone: use backend='torch'.")
+        with torch.enable_grad():
+            leaf = raw.detach().requires_grad_()
+            per_row = self.fn(leaf, y)
+            if per_row.shape != raw.shape[:-1]:
+                raise ValueError(
+                    f"{self.fn!r} must return one loss for each model and row, of shape "
+                    f"{tuple(raw.shape[:-1])}; it has returned {tuple(per_row.shape)}."
+                )
+            value = torch.sum(w * per_row, -1)
+            (grad,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), grad
+
+
+def autograd_loss(fn: Callable, predict: Callable = identity, out_activation="identity") -> Loss:
+    """Make a loss of a plain function; autograd supplies the derivative.
+
+    Parameters
+    ----------
+    fn : callable
+        ``fn(raw, y)``: from scores of shape ``(M, n, k)`` and targets that broadcast against them,
+        both tensors, to the loss of each row, of shape ``(M, n)``.
+    predict : callable, optional
+        ``predict(xp, raw)``: probabilities or means; the scores themselves by default.
+    out_activation : str, default="identity"
+        The name of ``predict``.
+
+    Returns
+    -------
+    loss : Loss
+        Equal to that of the same function, and picklable if the function is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdeep.backends.torch_backend import autograd_loss
+    >>> quartic = autograd_loss(lambda raw, y: ((raw - y) ** 4).sum(-1))
+    >>> raw, y, w = torch.tensor([[[2.0]]]), torch.tensor([[[1.0]]]), torch.ones(1, 1)
+    >>> value, grad = quartic.value_and_grad(torch, raw, y, w)
+    >>> value.item(), grad.item()
+    (1.0, 4.0)
+    """
+    return Loss(_Differentiated(fn), predict, out_activation)
 
 
 def _devices() -> list[str]:
