@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .. import network
-from ..solvers import minibatch
+from ..solvers import minibatch, perceptron, perceptron_compiled
 from .base import Backend
 from .numpy_twins import BLOCK, TWINS
 
@@ -25,6 +25,7 @@ class NumpyBackend(Backend):
             network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
             minibatch.gather: self.gather,
+            perceptron.train: perceptron_compiled.train,
         }
 
     def asarray(self, x, dtype=None):

@@ -1,0 +1,382 @@
+"""Rosenblatt's perceptron: one row after another, and every mistake moves the hyperplane.
+
+A row x with label y of -1 or 1 and score ``p = w x + b`` is a mistake if ``y p <= 0``. Then
+``w += eta weight y x`` and ``b += eta weight y``. After every row, mistaken or not, the penalties
+take their share of w, and rows come in the order in which scikit-learn's SGD visits them.
+
+The rule is sequential, and its results here are those of the sequential rule. What runs at once
+are the models of a stack and, in :class:`Blocks`, the products of a block of rows.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..problem import Problem, Result
+
+# Rows of a block. Its Gram matrix costs this many times what the scores cost; its other costs fall
+# with it.
+BLOCK = 64
+
+# Intercepts learn more slowly on sparse rows: each weight sees few of them, the intercept all.
+SPARSE_INTERCEPT_RATE = 0.01
+
+MAX_INT = np.iinfo(np.int32).max
+
+
+def solve(backend, problem: Problem) -> Result:
+    """Fit every model until its objective, or its validation score, has stalled.
+
+    Hyper-parameters: ``eta0``, ``l2`` and ``l1`` (the weights of half the squared L2 norm and of
+    the L1 norm), ``max_iter``, ``tol`` (``-inf`` never to stop early), ``n_iter_no_change``.
+    Options: ``fit_intercept``, ``shuffle``, ``verbose``, ``n_jobs`` (threads, where a backend
+    fits the models one by one). Targets are -1 and 1; ``theta`` is ``[w, b]``. Rows held out for
+    validation are among ``rows``, and skipped where the order comes to them.
+    """
+    return backend.kernel(train)(backend, problem)
+
+
+def train(backend, problem: Problem) -> Result:
+    """The generic form of ``solve``."""
+    lasso = bool((problem.hyper["l1"] > 0).any())
+    # A sparse row has scikit-learn see the norms of its own features only (see Rows).
+    partial_norms = sp.issparse(problem.X) and bool((problem.hyper["l2"] > 0).any())
+    sweep = (Rows if lasso or partial_norms else Blocks)(backend, problem)
+    return run(problem, sweep, permutation)
+
+
+def memory(problem: Problem) -> float:
+    n_rows, n_features = problem.X.shape
+    return np.dtype(problem.dtype).itemsize * (
+        BLOCK * (n_features + 4 * BLOCK) + 4 * n_features + 5 * n_rows
+    )
+
+
+def permutation(seed, n):
+    """scikit-learn's shuffle: Fisher and Yates, with draws from Marsaglia's xorshift (2003).
+
+    Each epoch applies it once more to the order of the epoch before.
+    """
+    state = seed if seed != 0 else 1
+    order = np.arange(n)
+    for i in range(n - 1):
+        state ^= (state << 13) & 0xFFFFFFFF
+        state ^= state >> 17
+        state ^= (state << 5) & 0xFFFFFFFF
+        j = i + (state & 0x7FFFFFFF) % (n - i)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def intercept_rate(problem: Problem) -> float:
+    if not problem.options["fit_intercept"]:
+        return 0.0
+    return SPARSE_INTERCEPT_RATE if sp.issparse(problem.X) else 1.0
+
+
+def labels(problem: Problem) -> np.ndarray:
+    """Of shape ``(M, n)``, in the type of the computation."""
+    return _per_model(np.asarray(problem.y)[..., 0], problem)
+
+
+def row_weights(problem: Problem) -> np.ndarray:
+    return _per_model(1.0 if problem.weights is None else problem.weights, problem)
+
+
+def _per_model(array, problem: Problem) -> np.ndarray:
+    shape = (problem.n_models, problem.X.shape[0])
+    return np.broadcast_to(np.asarray(array, dtype=problem.dtype), shape)
+
+
+class Order:
+    """The rows that a model visits, epoch after epoch."""
+
+    def __init__(self, problem: Problem, m: int, shuffle):
+        rows = None if problem.rows is None else problem.rows[m]
+        self.order = np.arange(problem.X.shape[0]) if rows is None else np.asarray(rows)
+        self.held_out = np.zeros(problem.X.shape[0], dtype=bool)
+        if problem.validation is not None and problem.validation[m] is not None:
+            self.held_out[problem.validation[m].rows] = True
+        seed = int(problem.rngs[m].randint(MAX_INT))
+        self.permutation = shuffle(seed, len(self.order)) if problem.options["shuffle"] else None
+
+    def next_epoch(self) -> np.ndarray:
+        if self.permutation is not None:
+            self.order = self.order[self.permutation]
+        return self.order[~self.held_out[self.order]]
+
+
+def run(problem: Problem, sweep, shuffle) -> Result:
+    """Sweep over the rows until each model has stopped.
+
+    Parameters
+    ----------
+    sweep : object
+        The models still going: ``epoch(visits)`` passes over the rows of each and returns their
+        sums of objective and loss and their mistakes, of shape ``(models, 3)``; ``theta()`` are
+        the parameters on the host; ``finite()`` says whether all are; ``scores(i, rows)`` predicts
+        held-out rows; ``keep(going)`` drops models.
+    shuffle : callable
+        ``permutation``, or a faster form of it.
+    """
+    M = problem.n_models
+    orders = [Order(problem, m, shuffle) for m in range(M)]
+    hyper = {name: np.broadcast_to(values, (M, 1))[:, 0] for name, values in problem.hyper.items()}
+    theta = np.array(problem.theta, dtype=np.float64)
+    best, stalled = np.full(M, np.inf), np.zeros(M, dtype=int)
+    n_iter, mistakes = np.zeros(M, dtype=int), np.zeros(M, dtype=int)
+    loss, curve = np.full(M, np.nan), [[] for _ in range(M)]
+    going = np.arange(M)
+    while len(going):
+        visits = [orders[m].next_epoch() for m in going]
+        tally = sweep.epoch(visits)
+        if not (sweep.finite() and np.isfinite(tally).all()):
+            raise ValueError(
+                f"Floating-point under-/overflow occurred at epoch #{n_iter[going[0]] + 1}. "
+                "Scaling input data with StandardScaler or MinMaxScaler might help."
+            )
+        means = tally[:, :2] / np.array([[max(len(rows), 1)] for rows in visits])
+        n_iter[going] += 1
+        mistakes[going] += tally[:, 2].astype(int)
+        value = loss[going] = means[:, 0]
+        if problem.validation is not None:
+            # A higher score is better, a lower value too.
+            held_out = [problem.validation[m] for m in going]
+            value = -np.array([v.score(sweep.scores(i, v.rows)) for i, v in enumerate(held_out)])
+        stalled[going] = np.where(value > best[going] - hyper["tol"][going], stalled[going] + 1, 0)
+        best[going] = np.minimum(best[going], value)
+        done = (stalled >= hyper["n_iter_no_change"])[going]
+        done |= (n_iter >= hyper["max_iter"])[going]
+        for i, m in enumerate(going):
+            curve[m].append(float(means[i, 0]))
+            say(problem, n_iter[m], means[i, 1], means[i, 0], value[i])
+            monitor = None if problem.monitors is None else problem.monitors[m]
+            if monitor is not None:
+                done[i] |= bool(monitor(n_iter[m], sweep.theta()[i], loss[m]))
+        if done.any():
+            theta[going[done]] = sweep.theta()[done]
+            going = going[~done]
+            sweep.keep(~done)
+    return Result(
+        theta=theta,
+        n_iter=n_iter,
+        loss=loss,
+        converged=stalled >= hyper["n_iter_no_change"],
+        curve=curve,
+        extra={"mistakes": mistakes},
+    )
+
+
+def say(problem: Problem, epoch, loss, objective, value) -> None:
+    if problem.options["verbose"]:
+        score = "" if problem.validation is None else f", Validation score: {-value:f}"
+        print(f"-- Epoch {epoch}\nAvg. loss: {loss:f}, Objective: {objective:f}{score}")
+
+
+class _Sweep:
+    """A stack on a backend: what :class:`Blocks` and :class:`Rows` have in common."""
+
+    state: tuple[str, ...] = ("w", "b", "eta", "l2", "l1", "shrink")
+
+    def __init__(self, backend, problem: Problem):
+        self.backend, self.xp, self.dtype = backend, backend.xp, problem.dtype
+        self.sparse = sp.issparse(problem.X)
+        X = problem.X.toarray() if self.sparse else problem.X
+        self.X = backend.asarray(X, self.dtype)
+        self.intercept_rate = intercept_rate(problem)
+        self.w = self.array(problem.theta[:, :-1])
+        self.b = self.array(problem.theta[:, -1:])
+        eta, l2, l1 = (
+            np.broadcast_to(problem.hyper[name], (problem.n_models, 1))
+            for name in ("eta0", "l2", "l1")
+        )
+        self.eta, self.l2, self.l1 = self.array(eta), self.array(l2), self.array(l1)
+        # However large the rate, shrinking does not turn a weight's sign.
+        self.shrink = self.array(np.maximum(0.0, 1.0 - eta * l2))
+        # On the host: picked in the order of visits, and sent once an epoch.
+        self.y = labels(problem)
+        self.step = eta * row_weights(problem) * self.y
+        self.n_seen = np.zeros(problem.n_models, dtype=int)
+
+    def array(self, x):
+        return self.backend.asarray(np.array(x, dtype=self.dtype))
+
+    def keep(self, going) -> None:
+        index = self.backend.asarray(np.flatnonzero(going))
+        for name in self.state:
+            setattr(self, name, self.xp.take(getattr(self, name), index, axis=0))
+        self.y, self.step, self.n_seen = self.y[going], self.step[going], self.n_seen[going]
+
+    def gather(self, visits):
+        """Rows, labels and steps in the order of visits, padded with zeros to one length.
+
+        Models that all visit the same rows in the same order share them: their axis is 1 long.
+        """
+        lengths = [len(rows) for rows in visits]
+        shared = all(np.array_equal(rows, visits[0]) for rows in visits[1:])
+        index = np.zeros((1 if shared else len(visits), max(lengths)), dtype=np.int64)
+        y, step = np.zeros((2, len(visits), max(lengths)))
+        for m, (rows, n) in enumerate(zip(visits, lengths, strict=True)):
+            index[0 if shared else m, :n] = rows
+            y[m, :n] = self.y[m, rows]
+            step[m, :n] = self.step[m, rows]
+        self.n_seen += lengths
+        return self.backend.asarray(index), self.array(y), self.array(step)
+
+    def rows(self, index):
+        flat = self.xp.take(self.X, self.xp.reshape(index, (-1,)), axis=0)
+        return self.xp.reshape(flat, (*index.shape, self.X.shape[1]))
+
+    def theta(self) -> np.ndarray:
+        theta = self.xp.concat([self.w, self.b], axis=1)
+        return np.array(self.backend.to_numpy(theta), dtype=np.float64)
+
+    def finite(self) -> bool:
+        xp = self.xp
+        return bool(xp.all(xp.isfinite(self.w))) and bool(xp.all(xp.isfinite(self.b)))
+
+    def scores(self, i, rows) -> np.ndarray:
+        """Scores of held-out rows, of shape ``(n, 1)``."""
+        X = self.xp.take(self.X, self.backend.asarray(rows), axis=0)
+        lag = unscaled(float(self.shrink[i, 0]), int(self.n_seen[i]), self.dtype)
+        return self.backend.to_numpy(X @ self.w[i, :, None] / lag + self.b[i, :])
+
+
+def unscaled(shrink: float, n_steps: int, dtype) -> float:
+    """What scikit-learn leaves out of w when it scores the held-out rows in mid-training.
+
+    It keeps w as a scale times a vector, folds the one into the other when the scale becomes tiny
+    or training ends, and scores with the vector alone; to stop where it does, so do we.
+    """
+    tiny = 1e-9 if dtype == "float64" else 1e-6
+    if shrink < tiny or shrink == 1.0:
+        return 1.0
+    until_folded = int(np.floor(np.log(tiny) / np.log(shrink))) + 1
+    return shrink ** (n_steps % until_folded)
+
+
+class Blocks(_Sweep):
+    """Learn block by block, for models without an L1 penalty.
+
+    Let s be the block's scores before it is learnt, less the intercept, and c what a step leaves
+    of w. Then row j is met with the score ``p_j = b + c^j s_j + sum_{i<j} u_i c^(j-1-i) x_i.x_j``,
+    where u_i is the step taken on row i: 0 if it was no mistake. (Each u_i adds to b, too.)
+    """
+
+    state = (*_Sweep.state, "reach")
+
+    def __init__(self, backend, problem):
+        super().__init__(backend, problem)
+        xp, steps = self.xp, np.arange(BLOCK)
+        self.later = self.array(steps > steps[:, None])
+        gap = self.array(np.maximum(steps - 1 - steps[:, None], 0))
+        self.reach = self.later * self.shrink[:, :, None] ** gap
+        self.at = self.array(steps[None])
+        self.penalised = bool(xp.any(self.l2 > 0))
+
+    def epoch(self, visits) -> np.ndarray:
+        index, y, step = self.gather(visits)
+        tally = 0.0
+        for start in range(0, y.shape[1], BLOCK):
+            part = slice(start, start + BLOCK)
+            tally = tally + self.learn(self.rows(index[:, part]), y[:, part], step[:, part])
+        return np.array(self.backend.to_numpy(tally), dtype=np.float64)
+
+    def learn(self, X, y, step):
+        xp, c, n = self.xp, self.shrink, y.shape[1]
+        reach, later, at = self.reach[:, :n, :n], self.later[:n, :n], self.at[:, :n]
+        gram = X @ xp.matrix_transpose(X)
+        pull = reach * gram + self.intercept_rate * later
+        p, u = settle(xp, c**at * (X @ self.w[:, :, None])[:, :, 0] + self.b, y, step, pull)
+
+        visited = xp.abs(y)  # 0 in the padding
+        loss = xp.clip(-y * p, min=0.0)
+        objective = loss
+        if self.penalised:
+            # |c w + u x|^2 = c^2 |w|^2 + 2 c u w.x + u^2 |x|^2, row after row
+            wx = p - self.b - self.intercept_rate * (u @ later)
+            diagonal = xp.sum(X * X, axis=2)
+            growth = 2.0 * c * u * wx + u * u * diagonal
+            norm_2 = xp.sum(self.w * self.w, axis=1, keepdims=True)
+            norms_2 = c ** (2.0 * at) * norm_2 + (growth[:, None, :] @ reach**2)[:, 0, :]
+            objective = loss + visited * (0.5 * self.l2 * norms_2)
+
+        n_visited = xp.sum(visited, axis=1, keepdims=True)
+        kept = c ** xp.clip(n_visited - 1.0 - at, min=0.0)
+        self.w = c**n_visited * self.w + ((u * kept)[:, None, :] @ X)[:, 0, :]
+        self.b = self.b + self.intercept_rate * xp.sum(u, axis=1, keepdims=True)
+        mistakes = visited * xp.astype(y * p <= 0, visited.dtype)
+        return xp.stack([xp.sum(part, axis=1) for part in (objective, loss, mistakes)], axis=1)
+
+
+def settle(xp, before, y, step, pull):
+    """Scores p that agree with the mistakes they make: ``p_j = before_j + sum_{i<j} u_i pull_ij``.
+
+    Returns p and u, both of shape ``(M, n)``. Each round settles one more row for good, and mostly
+    many: decisions that rest on the same mistakes do not change.
+    """
+    nothing = xp.zeros_like(step)
+    mistaken = y * before <= 0
+    while True:
+        u = xp.where(mistaken, step, nothing)
+        p = before + (u[:, None, :] @ pull)[:, 0, :]
+        settled = mistaken
+        mistaken = y * p <= 0
+        if not bool(xp.any(mistaken != settled)):
+            return p, u
+
+
+class Rows(_Sweep):
+    """Learn row by row, the models of the stack at once: any penalty.
+
+    The L1 penalty is cumulative (Tsuruoka, Tsujii and Ananiadou, 2009): ``owed`` is what a weight
+    should have paid by now, ``paid`` what it has, and it pays the rest when a row has its feature,
+    at most down to zero.
+    """
+
+    state = (*_Sweep.state, "norm_2", "norm_1", "owed", "paid")
+
+    def __init__(self, backend, problem):
+        super().__init__(backend, problem)
+        xp = self.xp
+        self.norm_2 = xp.sum(self.w * self.w, axis=1, keepdims=True)
+        self.norm_1 = xp.sum(xp.abs(self.w), axis=1, keepdims=True)
+        self.owed, self.paid = xp.zeros_like(self.b), xp.zeros_like(self.w)
+
+    def epoch(self, visits) -> np.ndarray:
+        index, y, step = self.gather(visits)
+        tally = 0.0
+        for t in range(y.shape[1]):
+            row = slice(t, t + 1)
+            tally = tally + self.learn(self.rows(index[:, row])[:, 0, :], y[:, row], step[:, row])
+        return np.array(self.backend.to_numpy(tally), dtype=np.float64)
+
+    def learn(self, x, y, step):
+        xp = self.xp
+        visited = xp.abs(y)  # 0 in the padding
+        p = xp.sum(self.w * x, axis=1, keepdims=True) + self.b
+        mistaken = y * p <= 0
+        loss = xp.clip(-y * p, min=0.0)
+        objective = loss + visited * (0.5 * self.l2 * self.norm_2 + self.l1 * self.norm_1)
+
+        u = xp.where(mistaken, step, xp.zeros_like(step))
+        c = 1.0 - visited * (1.0 - self.shrink)
+        w = c * self.w + u * x
+        self.b = self.b + self.intercept_rate * u
+        # A sparse row has its own features only, and scikit-learn takes the norms over these.
+        has = xp.astype(x != 0, w.dtype) if self.sparse else xp.ones_like(x)
+        moved = u != 0
+        self.norm_2 = xp.where(
+            moved, xp.sum(has * w * w, axis=1, keepdims=True), c * c * self.norm_2
+        )
+        self.norm_1 = xp.where(
+            moved, xp.sum(has * xp.abs(w), axis=1, keepdims=True), c * self.norm_1
+        )
+
+        self.owed = self.owed + visited * self.eta * self.l1
+        down = xp.clip(w - (self.owed + self.paid), min=0.0)
+        up = xp.clip(w + (self.owed - self.paid), max=0.0)
+        clipped = xp.where(w > 0, down, xp.where(w < 0, up, w))
+        self.w = xp.where(visited * has > 0, clipped, w)
+        self.paid = self.paid + (self.w - w)
+        mistakes = visited * xp.astype(mistaken, visited.dtype)
+        return xp.concat([objective, loss, mistakes], axis=1)
