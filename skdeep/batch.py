@@ -62,7 +62,10 @@ def stack(problems: Sequence[Problem]) -> Problem:
         theta=np.concatenate([problem.theta for problem in problems]),
         hyper={
             name: np.concatenate(
-                [np.broadcast_to(p.hyper[name], (p.n_models, 1)) for p in problems]
+                [
+                    np.broadcast_to(p.hyper[name], (p.n_models, *p.hyper[name].shape[1:]))
+                    for p in problems
+                ]
             )
             for name in first.hyper
         },

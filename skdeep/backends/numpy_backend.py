@@ -24,6 +24,7 @@ class NumpyBackend(Backend):
             **TWINS,
             network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
+            network.backpropagate: self.backpropagate,
             minibatch.gather: self.gather,
             perceptron.train: perceptron_compiled.train,
         }
@@ -51,7 +52,7 @@ class NumpyBackend(Backend):
 
     def forward(self, xp, net, theta, X):
         """Twin of ``network.forward``: a block of rows at a time, activations in place."""
-        if sp.issparse(X):
+        if sp.issparse(X) or net.batch_norm:
             return network.forward(xp, net, theta, X)
         plan, n = _Plan(net, theta), X.shape[-2]
         scores = np.empty((len(theta), net.units[-1], n), dtype=theta.dtype)
@@ -70,14 +71,19 @@ class NumpyBackend(Backend):
         return scores.mT
 
     def value_and_grad(self, xp, net, theta, X, y, w, l2):
-        """Twin of ``network.value_and_grad``: the same products, written in place.
+        """Twin of ``network.value_and_grad``."""
+        return self.backpropagate(xp, net, theta, X, y, w, l2)[:3]
+
+    def backpropagate(self, xp, net, theta, X, y, w, l2, masks=None):
+        """Twin of ``network.backpropagate``: the same products, written in place.
 
         The gradient it returns is overwritten by the next call.
         """
-        if sp.issparse(X):
-            return network.value_and_grad(xp, net, theta, X, y, w, l2)
+        if sp.issparse(X) or net.batch_norm or net.tied:
+            return network.backpropagate(xp, net, theta, X, y, w, l2, masks)
+        masks = [None if mask is None else mask.mT for mask in masks or [None] * len(net.units[1:])]
         plan = self._plan(net, theta, X.shape[-2])
-        h, saved = X.mT, []
+        h, saved = X.mT if masks[0] is None else X.mT * masks[0], []
         inputs = [h]
         for i, (W, b, z) in enumerate(zip(plan.weights, plan.intercepts, plan.z, strict=True)):
             h = np.matmul(W.mT, h, out=z)
@@ -86,6 +92,8 @@ class NumpyBackend(Backend):
             if i < len(net.activations):
                 h, s = self.kernel(net.activations[i].forward)(np, h)
                 saved.append(s)
+                # The activation stays as it was for the way back; its masked copy goes on.
+                h = h if masks[i + 1] is None else h * masks[i + 1]
                 inputs.append(h)
 
         value, dz = net.loss.value_and_grad(np, h.mT, y, w)
@@ -98,12 +106,14 @@ class NumpyBackend(Backend):
                 # A product over a single output is an outer one, which BLAS is slow at.
                 product = np.multiply if dz.shape[-2] == 1 else np.matmul
                 dh = product(plan.weights[i], dz, out=plan.dh[i])
+                if masks[i] is not None:
+                    dh *= masks[i]
                 dz = self.kernel(net.activations[i - 1].backward)(np, saved[i - 1], dh)
 
         np.multiply(plan.decayed, l2, out=plan.decay)
         plan.decayed_grad += plan.decay
         penalty = 0.5 * np.vecdot(plan.decay, plan.decayed)
-        return value, penalty, plan.grad
+        return value, penalty, plan.grad, None
 
     def _plan(self, net, theta, n_rows):
         key = net, theta.shape, theta.dtype, n_rows

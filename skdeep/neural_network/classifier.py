@@ -425,6 +425,9 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         predicted = self._predict_raw(X)
         if predicted.shape[1] == 1:
             return np.hstack([1.0 - predicted, predicted])
+        if self.loss == "squared_error" and self._label_binarizer.y_type_ == "multiclass":
+            # Separate sigmoids need not sum to one.
+            return predicted / predicted.sum(axis=1, keepdims=True)
         return predicted
 
     @available_if(has_probabilities)

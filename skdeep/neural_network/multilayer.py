@@ -58,7 +58,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         **CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [
-            StrOptions(set(ACTIVATIONS)),
+            StrOptions(set(ACTIVATIONS) - {"step"}),
             HasMethods(["forward", "backward"]),
             list,
             tuple,
