@@ -12,7 +12,7 @@ def gram(xp, X, h):
     (M, n), p = h.shape, X.shape[1]
     if hasattr(X, "toarray"):
         return xp.stack([xp.asarray((X.T @ X.multiply(w[:, None]).tocsr()).toarray()) for w in h])
-    out = xp.zeros((M * p, p), dtype=X.dtype)
+    out = xp.zeros((M * p, p), dtype=h.dtype, device=h.device)
     # Blocks of rows that stay in the cache; all models in one product.
     step = max(64, BLOCK * 16 // (M * p))
     for start in range(0, n, step):
@@ -42,7 +42,9 @@ def hessian(objective: LinearObjective, point: Point):
     at = [place[max(i, j), min(i, j)] for i in range(k) for j in range(k)]
     H = xp.stack([H[:, a, :, :] for a in at], axis=1)
     H = xp.permute_dims(xp.reshape(H, (M, k, k, q, q)), (0, 3, 1, 4, 2))
-    return xp.reshape(H, (M, q * k, q * k)) + decay[:, :, None] * xp.eye(q * k, dtype=X.dtype)
+    return xp.reshape(H, (M, q * k, q * k)) + decay[:, :, None] * xp.eye(
+        q * k, dtype=decay.dtype, device=decay.device
+    )
 
 
 def carriers(xp, h, share):
@@ -128,7 +130,7 @@ class Blocks(NamedTuple):
         if p <= MAX_FEATURES:
             H = [_block(xp, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
             H = xp.reshape(xp.stack(H), (M, k, p, p))
-            H = H + l2[..., None, None] * xp.eye(p, dtype=H.dtype)
+            H = H + l2[..., None, None] * xp.eye(p, dtype=H.dtype, device=H.device)
             basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
         else:
             squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
@@ -166,7 +168,7 @@ def _block(xp, X, h, mean):
     """Centred Gram matrix (p, p) over the rows that carry nine tenths of the curvature h."""
     rows = carriers(xp, h, 0.1)
     if rows.shape[0] == 0:
-        return xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype)
+        return xp.zeros((X.shape[1], X.shape[1]), dtype=h.dtype, device=h.device)
     h = xp.take(h, rows)[:, None]
     if hasattr(X, "toarray"):
         X = X[rows]

@@ -73,8 +73,11 @@ def quasi_newton(xp, history: History, g):
     Yt = xp.matrix_transpose(Y)
     SY, YY = S @ Yt, Y @ Yt
     empty = xp.linalg.diagonal(SY) == 0
-    D = xp.eye(S.shape[1], dtype=S.dtype) * xp.linalg.diagonal(SY)[:, None, :]
-    R = xp.triu(SY) + xp.eye(S.shape[1], dtype=S.dtype) * xp.astype(empty, S.dtype)[:, None, :]
+    D = xp.eye(S.shape[1], dtype=S.dtype, device=S.device) * xp.linalg.diagonal(SY)[:, None, :]
+    R = (
+        xp.triu(SY)
+        + xp.eye(S.shape[1], dtype=S.dtype, device=S.device) * xp.astype(empty, S.dtype)[:, None, :]
+    )
     last = YY[:, -1:, -1:]
     gamma = xp.where(last > 0, 1.0 / xp.where(last > 0, last, xp.ones_like(last)), 1.0)
     a = xp.linalg.solve(R, S @ g)

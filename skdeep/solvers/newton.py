@@ -73,8 +73,8 @@ def _direction(backend, objective, point):
         # Where decay does not decide between them, curvature along that line does no harm.
         size = xp.mean(xp.reshape(xp.linalg.diagonal(H), (M, -1, k)), axis=2)
         free = xp.astype(decay[:, ::k] == 0, H.dtype)
-        line = xp.eye(P // k, dtype=H.dtype) * (size * free)[:, None, :] / k
-        line = line[:, :, None, :, None] * xp.ones((k, 1, k), dtype=H.dtype)
+        line = xp.eye(P // k, dtype=H.dtype, device=H.device) * (size * free)[:, None, :] / k
+        line = line[:, :, None, :, None] * xp.ones((k, 1, k), dtype=H.dtype, device=H.device)
         H = H + xp.reshape(line, (M, P, P))
     B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
     pivots = 1.0 / (xp.linalg.diagonal(H) * xp.linalg.diagonal(B) ** 2)

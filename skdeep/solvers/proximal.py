@@ -72,11 +72,17 @@ def dense_model(objective: LinearObjective, point: Point) -> Quadratic:
     scale = xp.linalg.diagonal(H)
     P, k = H.shape[-1], net.units[1]
     slack = _slack(xp, net, objective.data.decay, scale)
-    same = xp.astype(xp.arange(P)[:, None] // k == xp.arange(P)[None, :] // k, H.dtype)
+    at = xp.arange(P, device=H.device) // k
+    same = xp.astype(at[:, None] == at[None, :], H.dtype)
     eps = float(xp.finfo(H.dtype).eps)
-    full = H + same * xp.reshape(slack * xp.ones((1, 1, k), dtype=H.dtype), (-1, P))[..., None] / k
+    full = (
+        H
+        + same
+        * xp.reshape(slack * xp.ones((1, 1, k), dtype=H.dtype, device=H.device), (-1, P))[..., None]
+        / k
+    )
     unit = xp.where(scale > 0, scale, xp.ones_like(scale))
-    full = full + xp.eye(P, dtype=H.dtype) * (100.0 * eps * unit)[:, None, :]
+    full = full + xp.eye(P, dtype=H.dtype, device=H.device) * (100.0 * eps * unit)[:, None, :]
 
     def product(v):
         return (H @ v[..., None])[..., 0]
@@ -84,7 +90,9 @@ def dense_model(objective: LinearObjective, point: Point) -> Quadratic:
     def solve(free, rhs):
         mask = xp.astype(free, H.dtype)
         system = mask[:, :, None] * full * mask[:, None, :]
-        system = system + xp.eye(P, dtype=H.dtype) * ((1.0 - mask) * unit)[:, None, :]
+        system = (
+            system + xp.eye(P, dtype=H.dtype, device=H.device) * ((1.0 - mask) * unit)[:, None, :]
+        )
         return xp.linalg.solve(system, (mask * rhs)[..., None])[..., 0]
 
     return Quadratic(product, scale, solve)
@@ -147,7 +155,9 @@ def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy):
     if k > 1:
         # One unit for all outputs of an intercept keeps the sum of intercepts where it is.
         widest = xp.max(xp.reshape(unit, (unit.shape[0], -1, k)), axis=2, keepdims=True)
-        widest = xp.reshape(widest * xp.ones((1, 1, k), dtype=unit.dtype), unit.shape)
+        widest = xp.reshape(
+            widest * xp.ones((1, 1, k), dtype=unit.dtype, device=unit.device), unit.shape
+        )
         unit = xp.where(l1 == 0, widest, unit)
     bound = xp.ones_like(accuracy)  # of the Hessian's eigenvalues in units of its diagonal
 

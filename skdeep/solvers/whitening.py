@@ -25,8 +25,8 @@ class Whitening(NamedTuple):
     ----------
     shape : tuple of int
         Features and outputs.
-    mean : array of shape (1, p) or None
-        Mean of X, if there is an intercept: the whitened intercept belongs to the centred X.
+    mean : array of shape (M, p), or (1, p) for all models, or None
+        Means of X, if there is an intercept: the whitened intercept belongs to the centred X.
     basis : array of shape (U, p, p) or (U, p, 1)
         A triangular matrix, or a diagonal one, for each of U distinct penalties.
     which : array of int of shape (M,) or None
@@ -44,7 +44,12 @@ class Whitening(NamedTuple):
     invariant: bool
 
     def take(self, xp, models) -> "Whitening":
-        return self if self.which is None else self._replace(which=xp.take(self.which, models))
+        cut = self
+        if self.which is not None:
+            cut = cut._replace(which=xp.take(self.which, models))
+        if self.mean is not None and self.mean.shape[0] > 1:
+            cut = cut._replace(mean=xp.take(self.mean, models, axis=0))
+        return cut
 
     def _bases(self, xp):
         return self.basis if self.which is None else xp.take(self.basis, self.which, axis=0)
@@ -58,7 +63,7 @@ class Whitening(NamedTuple):
         """The gradient in whitened coordinates."""
         w, b = self._split(xp, g)
         if self.mean is not None:
-            w = w - xp.matrix_transpose(self.mean) * b
+            w = w - self.mean[:, :, None] * b
         B = self._bases(xp)
         w = B * w if B.shape[-1] == 1 else xp.matrix_transpose(B) @ w
         return xp.reshape(xp.concat([w, self.intercept_scale * b], axis=1), g.shape)
@@ -73,17 +78,17 @@ class Whitening(NamedTuple):
             w = w - xp.mean(w, axis=2, keepdims=True)
         b = self.intercept_scale * b
         if self.mean is not None:
-            b = b - self.mean @ w
+            b = b - self.mean[:, None, :] @ w
         return xp.reshape(xp.concat([w, b], axis=1), d.shape)
 
     def first_step(self, xp, g):
-        return xp.ones((g.shape[0],), dtype=g.dtype)
+        return xp.ones((g.shape[0],), dtype=g.dtype, device=g.device)
 
 
 def _curvature(xp, loss, k, like) -> float:
     """Second derivative of the loss where all scores are zero."""
-    raw = xp.zeros((1, 1, k), dtype=like.dtype)
-    predicted, one = loss.predict(xp, raw), xp.ones((1, 1), dtype=like.dtype)
+    raw = xp.zeros((1, 1, k), dtype=like.dtype, device=like.device)
+    predicted, one = loss.predict(xp, raw), xp.ones((1, 1), dtype=like.dtype, device=like.device)
     curvature = loss.hessian(xp, predicted, one, 0, 0)
     if k > 1:
         curvature = curvature - loss.hessian(xp, predicted, one, 0, 1)
@@ -96,7 +101,7 @@ def _moments(xp, X, w):
     if hasattr(X, "toarray"):
         return mean, (X.T @ X.multiply(xp.matrix_transpose(w)).tocsr()).toarray() - mean.T @ mean
     rows = xp.sqrt(xp.matrix_transpose(w))
-    second = xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype)
+    second = xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
     for start in range(0, X.shape[0], BLOCK):
         block = (X[start : start + BLOCK, :] - mean) * rows[start : start + BLOCK, :]
         second = second + xp.matrix_transpose(block) @ block
@@ -111,7 +116,7 @@ def _inverse_of_triangle(xp, L):
     h = p // 2
     A, C = _inverse_of_triangle(xp, L[..., :h, :h]), _inverse_of_triangle(xp, L[..., h:, h:])
     B = -(C @ (L[..., h:, :h] @ A))
-    zeros = xp.zeros((*L.shape[:-2], h, p - h), dtype=L.dtype)
+    zeros = xp.zeros((*L.shape[:-2], h, p - h), dtype=L.dtype, device=L.device)
     return xp.concat([xp.concat([A, zeros], axis=-1), xp.concat([B, C], axis=-1)], axis=-2)
 
 
@@ -128,7 +133,7 @@ def inverse_root(xp, H, jitter):
     H = d[..., :, None] * H * d[..., None, :]
     while True:
         try:
-            L = xp.linalg.cholesky(H + jitter * xp.eye(p, dtype=H.dtype))
+            L = xp.linalg.cholesky(H + jitter * xp.eye(p, dtype=H.dtype, device=H.device))
             break
         except (np.linalg.LinAlgError, RuntimeError):  # RuntimeError: torch's
             jitter *= 100.0
@@ -153,7 +158,7 @@ def whitening(backend, problem, data) -> Whitening:
     p, k = net.units
     w = xp.mean(data.w, axis=0, keepdims=True)
     if w.shape[1] == 1:
-        w = xp.full((1, X.shape[0]), 1.0 / X.shape[0], dtype=w.dtype)
+        w = xp.full((1, X.shape[0]), 1.0 / X.shape[0], dtype=w.dtype, device=w.device)
     c = _curvature(xp, net.loss, k, data.w)
     values, which = np.unique(problem.hyper["l2"][:, 0], return_inverse=True)
     l2 = backend.asarray(values[:, None], problem.dtype)
@@ -162,12 +167,15 @@ def whitening(backend, problem, data) -> Whitening:
         mean, second = _moments(xp, X, w)
         if not net.intercept:
             second = second + xp.matrix_transpose(mean) @ mean
-        H = c * second + l2[..., None] * xp.eye(p, dtype=second.dtype)
+        H = c * second + l2[..., None] * xp.eye(p, dtype=second.dtype, device=second.device)
         basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
     else:
         mean, square = w @ X, w @ (X * X if not hasattr(X, "toarray") else X.multiply(X).tocsr())
         variance = square - mean * mean if net.intercept else square
         H = c * xp.maximum(variance, 1e-6 * square) + l2
         basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
-    mean = mean if net.intercept else None
+    if not net.intercept:
+        mean = None
+    elif data.w.shape[1] > 1:
+        mean = data.w @ X  # each model's own
     return Whitening((p, k), mean, basis, which, c**-0.5, shift_invariant(net))
