@@ -20,7 +20,7 @@ def l1_penalty(xp, net: Network, theta, l1):
 def clip_norm(xp, grad, bound):
     """The gradient, scaled down to the norm ``bound`` if it is longer (Pascanu et al., 2013)."""
     norm = xp.sqrt(xp.sum(grad * grad, axis=1, keepdims=True))
-    return grad * xp.where(norm > bound, bound / norm, 1.0)
+    return grad * _shrink(xp, norm, bound)
 
 
 def max_norm(xp, net: Network, theta, bound):
@@ -28,9 +28,14 @@ def max_norm(xp, net: Network, theta, bound):
     kept = []
     for W in layers(xp, net, theta)[0]:
         norm = xp.sqrt(xp.sum(W * W, axis=1, keepdims=True))
-        limit = bound[..., None]
-        kept.append(xp.reshape(W * xp.where(norm > limit, limit / norm, 1.0), (len(bound), -1)))
+        W = W * _shrink(xp, norm, bound[..., None])
+        kept.append(xp.reshape(W, (theta.shape[0], -1)))
     return xp.concat([*kept, theta[:, n_weights(net) :]], axis=1)
+
+
+def _shrink(xp, norm, bound):
+    """What brings norms above the bound down to it, without dividing by a norm of zero."""
+    return bound / xp.where(norm > bound, norm, bound)
 
 
 def smooth_labels(y, smoothing):
