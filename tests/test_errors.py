@@ -304,7 +304,7 @@ def test_lda_parameters(params, texts, backend):
     [
         ({"hidden_layer_sizes": (4, 0)}, ("hidden_layer_sizes", "> 0")),
         ({"hidden_layer_sizes": -1}, ("hidden_layer_sizes", "-1")),
-        ({"activation": "step"}, ("'activation' parameter", "'relu'", "'step'")),
+        ({"activation": "stairs"}, ("'activation' parameter", "'relu'", "'stairs'")),
         ({"alpha": -1e-4}, ("'alpha' parameter", "-0.0001")),
         ({"batch_size": 0}, ("'batch_size' parameter", "0")),
         ({"learning_rate": "cosine annealing"}, ("'learning_rate' parameter", "'constant'")),
