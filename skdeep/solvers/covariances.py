@@ -1,0 +1,101 @@
+"""Covariance estimates that need the rows themselves and not only their moments."""
+
+import numpy as np
+import scipy.sparse as sp
+from array_api_compat import device
+from sklearn.utils.validation import has_fit_parameter
+
+from .moments import of_class, total_scatter
+
+
+def ledoit_wolf(reader, labels, moments, priors, rows, weights, total: bool):
+    """Covariance within the classes, each shrunk by Ledoit and Wolf's rule, and that of all rows.
+
+    Returns
+    -------
+    covariance : array of shape (p, p)
+        Mean of the classes' covariances, weighted by the priors.
+    total : array of shape (p, p) or None
+    """
+    xp = reader.backend.xp
+    counts, means, scatter = moments
+    covariance = 0.0
+    for k in range(means.shape[0]):
+        if float(counts[k]) > 0.0:
+            part = of_class(rows, weights, labels, k)
+            estimate = _standardised(reader, *part, counts[k], means[k, ...], scatter[k, ...])
+            covariance = covariance + priors[k] * estimate
+    if not total:
+        return covariance, None
+    n = xp.sum(counts)
+    mean = (counts / n) @ means
+    return covariance, _standardised(reader, rows, weights, n, mean, total_scatter(xp, moments))
+
+
+def _standardised(reader, rows, weights, n, mean, scatter):
+    """Ledoit and Wolf's estimate (2004) on standardised features, in the features' own units."""
+    xp = reader.backend.xp
+    covariance = scatter / n
+    p = covariance.shape[0]
+    variance, eps = xp.linalg.diagonal(covariance), xp.finfo(covariance.dtype).eps
+    varies = variance > n * eps * variance + (n * eps * mean) ** 2
+    squared_scale = xp.where(varies, variance, xp.ones_like(variance))
+
+    scale = xp.sqrt(squared_scale)
+    squares = xp.sum((covariance / (scale[:, None] * scale)) ** 2)
+    trace = xp.sum(variance / squared_scale)
+    spread = (squares - trace**2 / p) / p
+    fourth = _sum_of_fourth_powers(reader, rows, weights, mean, 1.0 / squared_scale)
+    error = (fourth / n - squares) / (p * n)
+    error, spread = float(error), float(spread)
+    shrinkage = 0.0 if min(error, spread) == 0.0 else min(error, spread) / spread
+    level = shrinkage * trace / p * squared_scale
+    return (1.0 - shrinkage) * covariance + identity_like(xp, covariance) * level
+
+
+def _sum_of_fourth_powers(reader, rows, weights, mean, factors):
+    """Weighted sum over the rows of the fourth power of their standardised distance to the mean."""
+    xp, total = reader.backend.xp, 0.0
+    for chosen, w in reader.blocks(rows, weights):
+        deviation = reader.rows(chosen) - mean
+        squared = (deviation * deviation) @ factors
+        squared = squared * squared
+        total = total + xp.sum(squared if w is None else squared * reader.place(w))
+    return total
+
+
+def identity_like(xp, matrix):
+    """The identity of a square matrix's size, type and device."""
+    return xp.eye(matrix.shape[0], dtype=matrix.dtype, device=device(matrix))
+
+
+def estimated(reader, estimator, labels, priors, rows, weights, total: bool):
+    """The same two covariances by a covariance estimator of scikit-learn's kind, on the host."""
+    X = reader.X if rows is None else reader.X[rows]
+    X = X.toarray() if sp.issparse(X) else X
+    of = labels if rows is None else labels[rows]
+    fit_kwargs = {}
+    if weights is not None:
+        if np.all(weights == np.round(weights)):
+            repeated = np.repeat(np.arange(len(of)), weights.astype(int))
+            X, of = X[repeated], of[repeated]
+        elif has_fit_parameter(estimator, "sample_weight"):
+            fit_kwargs = {"sample_weight": weights}
+        else:
+            raise ValueError(
+                f"{type(estimator).__name__}, the covariance_estimator, takes no sample_weight: "
+                "use integer weights, shrinkage or no weights."
+            )
+
+    def estimate(chosen):
+        estimator.fit(X[chosen], **{name: w[chosen] for name, w in fit_kwargs.items()})
+        if not hasattr(estimator, "covariance_"):
+            raise ValueError(f"{type(estimator).__name__} does not have a covariance_ attribute")
+        return np.atleast_2d(estimator.covariance_)
+
+    covariance = 0.0
+    for k in range(priors.shape[0]):
+        if np.any(of == k):
+            covariance = covariance + float(priors[k]) * estimate(of == k)
+    whole = reader.place(estimate(np.ones(len(of), dtype=bool))) if total else None
+    return reader.place(covariance), whole

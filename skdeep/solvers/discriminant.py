@@ -1,0 +1,372 @@
+"""Linear discriminant analysis (Fisher, 1936) from class-wise moments of the rows.
+
+All of it rests on one whitening ``L`` of the covariance within the classes: ``Lᵀ Σ L = I``, and so
+``Σ⁻¹ = L Lᵀ``. Models that share their rows share its basis: ``L = basis * scale``, where only the
+scale depends on shrinkage and tolerance. It is zero along directions that are not significant.
+
+Options of the problem: ``rule`` ("svd", "lsqr" or "eigen"), ``n_classes``, ``covariance`` (None,
+"auto" or an estimator with ``fit`` and ``covariance_``), ``store_covariance`` and ``project``
+(whether projections are wanted, which cost the rule "eigen" another eigendecomposition).
+Hyper-parameters: ``shrinkage``, ``tol`` and, unless the classes' frequencies are the priors,
+``priors`` of shape (M, K). Targets are class indices of shape (n, 1).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..problem import Problem, Result
+from .covariances import estimated, identity_like, ledoit_wolf
+from .moments import Moments, Reader, class_moments, merge, row_sets, thin_moments, total_scatter
+
+# Rounding of an eigenvalue of a Gram matrix, in units of eps times the largest one, as measured;
+# and the relative accuracy that the significant eigenvalues must have.
+ROUNDING, ACCURACY = 8.0, 1e-9
+
+
+class Whitening(NamedTuple):
+    """``basis * scale[m]`` of model m maps the covariance to the identity.
+
+    Parameters
+    ----------
+    basis : array of shape (p, r)
+        Most significant directions last.
+    scale : array of shape (m, r)
+        Zero for the directions that a model discards.
+    """
+
+    basis: Any
+    scale: Any
+
+
+class Group(NamedTuple):
+    """What models share that train on the same rows with the same priors.
+
+    Parameters
+    ----------
+    moments : Moments
+    priors : array of shape (K,)
+    covariance : array of shape (p, p) or None
+        Covariance within the classes, weighted by the priors, before shrinkage.
+    total : array of shape (p, p) or None
+        Covariance of all rows, for the rule "eigen".
+    variance : array of shape (p,)
+        Variance of each feature within the classes.
+    axes : callable or None
+        ``axes(std)``: principal axes from the rows themselves; None where they are not at hand.
+    shrinkage, tol : array of shape (m, 1)
+    """
+
+    moments: Moments
+    priors: Any
+    covariance: Any
+    total: Any
+    variance: Any
+    axes: Callable | None
+    shrinkage: Any
+    tol: Any
+
+
+def memory(problem: Problem) -> float:
+    """Bytes that one model works on: Gram matrices and their eigenvectors."""
+    p = problem.X.shape[1]
+    matrices = 6 + (problem.options["n_classes"] if _each_class(problem) else 1)
+    return 8.0 * matrices * p * p
+
+
+def _each_class(problem: Problem) -> bool:
+    """Whether the classes' covariances are weighted by anything but their counts."""
+    given = "priors" in problem.hyper
+    uses = problem.options["rule"] != "svd" or problem.options["store_covariance"]
+    return problem.options["covariance"] == "auto" or (given and uses)
+
+
+def _is_thin(problem: Problem, sets) -> bool:
+    """Whether svd can do without matrices of shape (p, p): there are fewer rows than features."""
+    n, p = problem.X.shape
+    return (
+        problem.options["rule"] == "svd"
+        and problem.states is None
+        and not problem.options["store_covariance"]
+        and not np.any(problem.hyper["shrinkage"] > 0)
+        and max(sets.sizes(n)) < p
+    )
+
+
+def solve(backend, problem: Problem) -> Result:
+    """Fit all models.
+
+    ``states`` are the moments of earlier rows, None for a model without any, and come back with
+    the rows of this problem added; they come back as None if no matrix (p, p) was made.
+
+    ``extra`` holds ``priors`` (M, K), ``means`` (M, K, p), ``rank`` (M,), ``xbar`` (M, p),
+    ``scalings`` (M, p, r) with zero columns behind the ``n_scalings`` (M,),
+    ``explained_variance_ratio`` (M, K), and ``covariance`` (M, p, p) if it is to be stored.
+    """
+    xp, options = backend.xp, problem.options
+    labels, K, M = problem.y[:, 0], problem.options["n_classes"], problem.n_models
+    sets, reader = row_sets(problem), Reader(backend, problem.X)
+    moments = None
+    if not _is_thin(problem, sets):
+        by_set = class_moments(reader, labels, K, sets, _each_class(problem))
+        moments = [by_set[d] for d in sets.which]
+        if problem.states is not None:
+            earlier = [s and Moments(*map(reader.place, s)) for s in problem.states]
+            moments = [merge(xp, a, b) if a else b for a, b in zip(earlier, moments)]
+
+    found: dict = {}
+    for models in _alike(problem, sets.which):
+        rows, weights = sets.rows_of(sets.which[models[0]])
+        if moments is None:
+            group = _thin_group(problem, reader, labels, rows, weights, models)
+        else:
+            m = moments[models[0]]
+            group = _group(problem, reader, labels, rows, weights, models, m)
+        for name, values in RULES[options["rule"]](xp, group, options).items():
+            values = backend.to_numpy(values)
+            if name not in found:
+                found[name] = np.zeros((M, *values.shape[1:]), values.dtype)
+            found[name][models] = values
+
+    coef, intercept = found.pop("coef"), found.pop("intercept")
+    if K == 2:
+        coef, intercept = coef[:, 1:] - coef[:, :1], intercept[:, 1:] - intercept[:, :1]
+    theta = np.concatenate([np.swapaxes(coef, 1, 2).reshape(M, -1), intercept], axis=1)
+    return Result(
+        theta=theta.astype(problem.dtype),
+        n_iter=np.ones(M, dtype=int),
+        loss=np.full(M, np.nan),
+        converged=np.ones(M, dtype=bool),
+        states=moments and [Moments(*map(backend.to_numpy, m)) for m in moments],
+        extra=found,
+    )
+
+
+def _alike(problem: Problem, which):
+    """Models by rows and priors; svd whitens in another way as soon as there is shrinkage."""
+    groups = defaultdict(list)
+    for m in range(problem.n_models):
+        source = which[m] if problem.states is None else m
+        priors = problem.hyper["priors"][m].tobytes() if "priors" in problem.hyper else None
+        groups[source, priors, bool(problem.hyper["shrinkage"][m, 0] > 0)].append(m)
+    return groups.values()
+
+
+def _numbers(problem, reader, models, counts):
+    """Priors, shrinkages and tolerances of models that share the priors."""
+    hyper, n = problem.hyper, reader.backend.xp.sum(counts)
+    priors = reader.place(hyper["priors"][models[0]]) if "priors" in hyper else counts / n
+    return priors, reader.place(hyper["shrinkage"][models]), reader.place(hyper["tol"][models])
+
+
+def _group(problem, reader, labels, rows, weights, models, moments) -> Group:
+    xp, options = reader.backend.xp, problem.options
+    counts, _, scatter = moments
+    n = xp.sum(counts)
+    priors, shrinkage, tol = _numbers(problem, reader, models, counts)
+    eigen, estimate = options["rule"] == "eigen", options["covariance"]
+    pooled = xp.sum(scatter, axis=0) / n
+    if estimate == "auto":
+        covariance, total = ledoit_wolf(reader, labels, moments, priors, rows, weights, eigen)
+    elif estimate is not None:
+        covariance, total = estimated(reader, estimate, labels, priors, rows, weights, eigen)
+    else:
+        covariance, total = pooled, total_scatter(xp, moments) / n if eigen else None
+        if scatter.shape[0] > 1:
+            share = priors / xp.where(counts > 0, counts, xp.ones_like(counts))
+            covariance = xp.sum(share[:, None, None] * scatter, axis=0)
+
+    def axes(std):
+        return _tall_axes(reader, labels, moments, rows, weights, std)
+
+    at_hand = axes if problem.states is None else None
+    variance = xp.linalg.diagonal(pooled)
+    return Group(moments, priors, covariance, total, variance, at_hand, shrinkage, tol)
+
+
+def _thin_group(problem, reader, labels, rows, weights, models) -> Group:
+    xp, K = reader.backend.xp, problem.options["n_classes"]
+    moments, root = thin_moments(reader, labels, K, rows, weights)
+    root = root / xp.sqrt(xp.sum(moments.counts))
+    priors, shrinkage, tol = _numbers(problem, reader, models, moments.counts)
+
+    def axes(std):
+        return _wide_axes(xp, root / std, xp.min(tol))
+
+    return Group(moments, priors, None, None, xp.sum(root * root, axis=0), axes, shrinkage, tol)
+
+
+def whiten(xp, covariance, shrinkage) -> Whitening:
+    """Whitening by the axes of the covariance, which are those of all its shrunk forms.
+
+    The eigenvalues of ``(1 - a) Σ + a tr(Σ) / p I`` are ``(1 - a) λ + a mean(λ)``. Those at the
+    level of rounding are discarded, so that the whitening gives a pseudo-inverse.
+    """
+    values, basis = xp.linalg.eigh(covariance)
+    values = (1.0 - shrinkage) * values + shrinkage * xp.mean(values)
+    rounding = covariance.shape[0] * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
+    return Whitening(basis, _inverse_root(xp, values, values > rounding[:, None]))
+
+
+def whiten_standardised(xp, group: Group) -> Whitening:
+    """Whitening by the principal axes of standardised rows with singular values above ``tol``.
+
+    The eigenvalues of the Gram matrix are squares of the singular values, so that one near ``tol``
+    may drown in rounding. Where one does, the rows themselves are decomposed, if they are at hand.
+    """
+    rounding = (
+        4.0 * xp.finfo(group.variance.dtype).eps * xp.max(xp.abs(group.moments.means), axis=0)
+    )
+    varies = group.variance > rounding * rounding
+    std = xp.sqrt(xp.where(varies, group.variance, xp.ones_like(group.variance)))
+    if group.covariance is None:
+        squares, basis = group.axes(std)
+    else:
+        pooled = xp.sum(group.moments.scatter, axis=0) / xp.sum(group.moments.counts)
+        squares, basis = xp.linalg.eigh(pooled / (std[:, None] * std))
+        if group.axes is not None and is_doubtful(xp, squares, xp.min(group.tol)):
+            squares, basis = group.axes(std)
+    kept = (squares > 0.0) & (squares > group.tol * group.tol)
+    return Whitening(basis / std[:, None], _inverse_root(xp, squares, kept))
+
+
+def _inverse_root(xp, values, kept):
+    """``values ** -0.5`` of those kept, zero of the others; shape (m, r) of ``kept``."""
+    one = xp.ones_like(values)
+    roots = one / xp.sqrt(xp.where(values > 0.0, values, one))
+    return xp.where(kept, roots, xp.zeros_like(roots))
+
+
+def is_doubtful(xp, squares, tol) -> bool:
+    """Whether rounding blurs an eigenvalue of a Gram matrix that may be significant."""
+    rounding = ROUNDING * xp.finfo(squares.dtype).eps * xp.max(squares)
+    return bool(xp.any((squares > tol * tol - rounding) & (squares < rounding / ACCURACY)))
+
+
+def _tall_axes(reader, labels, moments, rows, weights, std):
+    """Squared singular values, ascending, and axes of standardised rows, more rows than features.
+
+    Blocks of rows are folded into one triangular factor.
+    """
+    backend, xp = reader.backend, reader.backend.xp
+    n, R = float(xp.sum(moments.counts)), None
+    for chosen, w in reader.blocks(rows, weights, at_least=4 * std.shape[0]):
+        of = backend.asarray(labels[chosen])
+        x = (reader.rows(chosen) - xp.take(moments.means, of, axis=0)) / std
+        w = np.ones(x.shape[0]) if w is None else w
+        x = x * reader.place(np.sqrt(w / n))[:, None]
+        R = xp.linalg.qr(x if R is None else xp.concat([R, x])).R
+    return _ascending(xp, R)
+
+
+def _wide_axes(xp, rows, tol):
+    """The same for fewer rows than features, from the products of the rows with each other."""
+    squares, left = xp.linalg.eigh(rows @ xp.matrix_transpose(rows))
+    if is_doubtful(xp, squares, tol):
+        return _ascending(xp, rows)
+    basis = xp.matrix_transpose(rows) @ left
+    return squares, basis * _inverse_root(xp, squares, squares > tol * tol)
+
+
+def _ascending(xp, rows):
+    _, singular, right = xp.linalg.svd(rows, full_matrices=False)
+    return xp.flip(singular * singular), xp.flip(xp.matrix_transpose(right), axis=1)
+
+
+def _log(xp, priors):
+    """Logarithms: minus infinity for a class that is never expected."""
+    logs = xp.log(xp.where(priors > 0, priors, xp.ones_like(priors)))
+    return xp.where(priors > 0, logs, xp.full_like(priors, -xp.inf))
+
+
+def _bayes(xp, group: Group, white: Whitening) -> dict:
+    """Scores ``x Σ⁻¹ μ - μ Σ⁻¹ μ / 2 + log π`` of Gaussian classes with one covariance."""
+    half = (group.moments.means @ white.basis)[None, ...] * white.scale[:, None, :]
+    coef = (half * white.scale[:, None, :]) @ xp.matrix_transpose(white.basis)
+    intercept = _log(xp, group.priors) - 0.5 * xp.sum(half * half, axis=2)
+    return {"coef": coef, "intercept": intercept}
+
+
+def lsqr(xp, group: Group, options) -> dict:
+    """Bayes' rule; where the covariance is singular, by its pseudo-inverse."""
+    white = whiten(xp, group.covariance, group.shrinkage)
+    return _bayes(xp, group, white) | _common(xp, group, options)
+
+
+def eigen(xp, group: Group, options) -> dict:
+    """The same rule, and Fisher's axes v, ``(Σ_total - Σ) v = λ Σ v``."""
+    white = whiten(xp, group.covariance, group.shrinkage)
+    found = _bayes(xp, group, white) | _common(xp, group, options)
+    if not options["project"]:
+        return found
+    (K, p), between = group.moments.means.shape, group.total - group.covariance
+    turned = xp.matrix_transpose(white.basis) @ between @ white.basis
+    level = xp.linalg.trace(between) / p
+    scalings, ratios, ranks = [], [], []
+    for m in range(white.scale.shape[0]):
+        a, r = group.shrinkage[m, 0], int(xp.count_nonzero(white.scale[m, :]))
+        scale, kept = white.scale[m, p - r :], turned[p - r :, p - r :]
+        shrunk = (1.0 - a) * kept + a * level * identity_like(xp, kept)
+        values, axes = xp.linalg.eigh(scale[:, None] * shrunk * scale)
+        axes = xp.flip((white.basis[:, p - r :] * scale) @ axes, axis=1)
+        # Models differ in rank: zeros fill up.
+        scalings.append(xp.concat([axes, xp.zeros_like(white.basis[:, : p - r])], axis=1))
+        ratio = xp.concat([xp.flip(values / xp.sum(values)), xp.zeros_like(group.priors)])
+        ratios.append(ratio[:K])
+        ranks.append(r)
+    return found | {
+        "scalings": xp.stack(scalings),
+        "explained_variance_ratio": xp.stack(ratios),
+        "rank": np.array(ranks),
+        "n_scalings": np.array(ranks),
+    }
+
+
+def svd(xp, group: Group, options) -> dict:
+    """Fisher's axes by the singular values of the whitened class means (Hastie et al., 2009)."""
+    (counts, means, _), priors, K = group.moments, group.priors, group.priors.shape[0]
+    if bool(xp.any(group.shrinkage > 0)):
+        pooled = xp.sum(group.moments.scatter, axis=0) / xp.sum(counts)
+        white = whiten(xp, pooled, group.shrinkage)
+    else:
+        white = whiten_standardised(xp, group)
+    xbar = priors @ means
+    centred = ((means - xbar) @ white.basis)[None, ...] * white.scale[:, None, :]
+    between = xp.sqrt(xp.sum(counts) * priors / max(K - 1, 1))[:, None] * centred
+    # The signs are LAPACK's, and mostly those that the SVD of the rows would lead to.
+    _, singular, right = xp.linalg.svd(between, full_matrices=False)
+    kept = singular > group.tol * singular[:, :1]
+    axes = right * xp.astype(kept, right.dtype)[..., None]
+    scalings = white.basis @ xp.matrix_transpose(axes * white.scale[:, None, :])
+    coordinates = centred @ xp.matrix_transpose(axes)
+    coef = coordinates @ xp.matrix_transpose(scalings)
+    half = 0.5 * xp.sum(coordinates * coordinates, axis=2)
+    squares = singular * singular
+    total = xp.sum(squares, axis=1, keepdims=True)
+    return {
+        "coef": coef,
+        "intercept": _log(xp, priors) - half - coef @ xbar,
+        "xbar": xp.broadcast_to(xbar, (coef.shape[0], xbar.shape[0])),
+        "scalings": scalings,
+        "n_scalings": xp.count_nonzero(kept, axis=1),
+        "rank": xp.count_nonzero(white.scale, axis=1),
+        "explained_variance_ratio": squares / xp.where(total > 0, total, xp.ones_like(total)),
+    } | _common(xp, group, options)
+
+
+def _common(xp, group: Group, options) -> dict:
+    m, means = group.shrinkage.shape[0], group.moments.means
+    found = {
+        "means": xp.broadcast_to(means, (m, *means.shape)),
+        "priors": xp.broadcast_to(group.priors, (m, *group.priors.shape)),
+    }
+    if options["store_covariance"]:
+        a, level = group.shrinkage[..., None], xp.linalg.trace(group.covariance) / means.shape[1]
+        identity = identity_like(xp, group.covariance)
+        found["covariance"] = (1.0 - a) * group.covariance + a * level * identity
+    return found
+
+
+RULES = {"lsqr": lsqr, "eigen": eigen, "svd": svd}
