@@ -3,7 +3,8 @@
 from .backends import register_backend
 from .discriminant_analysis import LinearDiscriminantAnalysis
 from .discriminant_analysis import LinearDiscriminantAnalysis as LDA
+from .fitting import fit_many
 
 __version__ = "0.1.0"
 
-__all__ = ["LDA", "LinearDiscriminantAnalysis", "register_backend", "__version__"]
+__all__ = ["LDA", "LinearDiscriminantAnalysis", "fit_many", "register_backend", "__version__"]

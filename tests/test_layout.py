@@ -31,6 +31,7 @@ LAYERS = [
     {"batch"},
     {"monitoring", "stochastic", "array_api"},
     {"base"},
+    {"fitting"},
     {"linear_model", "discriminant_analysis", "neural_network", "datasets"},
     {"autoencoder", "model_selection", "inspection"},
     {"__init__"},

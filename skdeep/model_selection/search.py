@@ -1,0 +1,347 @@
+"""Searches over hyper-parameters in which candidates and folds are one computation."""
+
+from numbers import Real
+
+import numpy as np
+import sklearn.experimental.enable_halving_search_cv  # noqa: F401
+from sklearn import model_selection
+from sklearn.base import _fit_context
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils._param_validation import Interval
+
+from .parallel import StackedParallel
+from .rebinding import rebind
+
+
+class StackedSearch(BaseSearchCV):
+    """scikit-learn's search, whose fits of our models run together.
+
+    Parameters
+    ----------
+    max_memory : float, default=None
+        Bytes that the stack of models may work on at a time; None is a quarter of what is free on
+        the host or, for models on a GPU, on the device.
+    """
+
+    _parameter_constraints: dict = {
+        **BaseSearchCV._parameter_constraints,
+        "max_memory": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    _fit = rebind(BaseSearchCV.fit, Parallel=StackedParallel)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        return self._fit(X, y, **params)
+
+    fit.__doc__ = BaseSearchCV.fit.__doc__
+
+
+class GridSearchCV(model_selection.GridSearchCV, StackedSearch):
+    """Exhaustive search over a grid of parameters.
+
+    It is ``sklearn.model_selection.GridSearchCV`` with one parameter more: same
+    parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
+    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
+    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
+    says.
+
+    Parameters
+    ----------
+    estimator, param_grid
+        As in scikit-learn, like all others but the last.
+    max_memory : float, default=None
+        Bytes that the stack of models may work on at a time; None is a quarter of what is free on
+        the host or, for models on a GPU, on the device.
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_ and all others
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
+    >>> from skdeep.model_selection import GridSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> lda = LinearDiscriminantAnalysis(solver="lsqr")
+    >>> search = GridSearchCV(lda, {"shrinkage": [0.0, 0.1, 0.5]}).fit(X, y)
+    >>> search.best_params_
+    {'shrinkage': 0.0}
+    >>> round(search.best_score_, 2)
+    0.98
+    """
+
+    _parameter_constraints: dict = {
+        **model_selection.GridSearchCV._parameter_constraints,
+        "max_memory": StackedSearch._parameter_constraints["max_memory"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_grid,
+        *,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        error_score=np.nan,
+        return_train_score=False,
+        max_memory=None,
+    ):
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.max_memory = max_memory
+
+
+class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
+    """Search over randomly drawn parameters.
+
+    It is ``sklearn.model_selection.RandomizedSearchCV`` with one parameter more: same
+    parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
+    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
+    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
+    says.
+
+    Parameters
+    ----------
+    estimator, param_distributions
+        As in scikit-learn, like all others but the last.
+    max_memory : float, default=None
+        Bytes that the stack of models may work on at a time; None is a quarter of what is free on
+        the host or, for models on a GPU, on the device.
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_ and all others
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from skdeep.linear_model import LogisticRegression
+    >>> from skdeep.model_selection import RandomizedSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression()
+    >>> search = RandomizedSearchCV(model, {"C": loguniform(0.1, 10)}, random_state=0).fit(X, y)
+    >>> len(search.cv_results_["params"])
+    10
+    """
+
+    _parameter_constraints: dict = {
+        **model_selection.RandomizedSearchCV._parameter_constraints,
+        "max_memory": StackedSearch._parameter_constraints["max_memory"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        n_iter=10,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        max_memory=None,
+    ):
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_iter=n_iter,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.max_memory = max_memory
+
+
+class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
+    """Search over a grid by successive halving: ever fewer candidates on ever more samples.
+
+    It is ``sklearn.model_selection.HalvingGridSearchCV`` with one parameter more: same
+    parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
+    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
+    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
+    says.
+
+    Parameters
+    ----------
+    estimator, param_grid
+        As in scikit-learn, like all others but the last.
+    max_memory : float, default=None
+        Bytes that the stack of models may work on at a time; None is a quarter of what is free on
+        the host or, for models on a GPU, on the device.
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_ and all others
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdeep.linear_model import LogisticRegression
+    >>> from skdeep.model_selection import HalvingGridSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> grid = {"C": [0.01, 0.1, 1, 10]}
+    >>> search = HalvingGridSearchCV(LogisticRegression(), grid, random_state=0).fit(X, y)
+    >>> search.n_candidates_
+    [4, 2]
+    """
+
+    _parameter_constraints: dict = {
+        **model_selection.HalvingGridSearchCV._parameter_constraints,
+        "max_memory": StackedSearch._parameter_constraints["max_memory"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_grid,
+        *,
+        factor=3,
+        resource="n_samples",
+        max_resources="auto",
+        min_resources="exhaust",
+        aggressive_elimination=False,
+        cv=5,
+        scoring=None,
+        refit=True,
+        error_score=np.nan,
+        return_train_score=True,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+        max_memory=None,
+    ):
+        super().__init__(
+            estimator,
+            param_grid,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.max_memory = max_memory
+
+
+class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch):
+    """Successive halving over randomly drawn parameters.
+
+    It is ``sklearn.model_selection.HalvingRandomSearchCV`` with one parameter more: same
+    parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
+    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
+    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
+    says.
+
+    Parameters
+    ----------
+    estimator, param_distributions
+        As in scikit-learn, like all others but the last.
+    max_memory : float, default=None
+        Bytes that the stack of models may work on at a time; None is a quarter of what is free on
+        the host or, for models on a GPU, on the device.
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_ and all others
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from skdeep.linear_model import LogisticRegression
+    >>> from skdeep.model_selection import HalvingRandomSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> space = {"C": loguniform(0.1, 10)}
+    >>> search = HalvingRandomSearchCV(LogisticRegression(), space, random_state=0).fit(X, y)
+    >>> len(search.n_candidates_)
+    2
+    """
+
+    _parameter_constraints: dict = {
+        **model_selection.HalvingRandomSearchCV._parameter_constraints,
+        "max_memory": StackedSearch._parameter_constraints["max_memory"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        n_candidates="exhaust",
+        factor=3,
+        resource="n_samples",
+        max_resources="auto",
+        min_resources="smallest",
+        aggressive_elimination=False,
+        cv=5,
+        scoring=None,
+        refit=True,
+        error_score=np.nan,
+        return_train_score=True,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+        max_memory=None,
+    ):
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_candidates=n_candidates,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.max_memory = max_memory
