@@ -11,7 +11,7 @@ from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..array_api import follows_input
@@ -308,7 +308,7 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
             )
 
     def _validate(self, X, y, reset):
-        return validate_data(
+        X, y = validate_data(
             self,
             to_host(X),
             to_host(y),
@@ -318,6 +318,8 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
             accept_large_sparse=False,
             reset=reset,
         )
+        check_classification_targets(y)
+        return X, y
 
     def _n_models(self) -> int:
         """One per class; the second class against the first if there are two."""

@@ -276,8 +276,9 @@ class Blocks(_Sweep):
     def epoch(self, visits) -> np.ndarray:
         index, y, step = self.gather(visits)
         tally = 0.0
-        for start in range(0, y.shape[1], BLOCK):
-            part = slice(start, start + BLOCK)
+        length = y.shape[1]
+        for start in range(0, length, BLOCK):
+            part = slice(start, min(start + BLOCK, length))
             tally = tally + self.learn(self.rows(index[:, part]), y[:, part], step[:, part])
         return np.array(self.backend.to_numpy(tally), dtype=np.float64)
 
