@@ -30,7 +30,8 @@ class OnePass:
 
     def __init__(self, tasks):
         self.X, self.y = tasks[0].X, tasks[0].y
-        self.classes, self.codes = np.unique(self.y, return_inverse=True)
+        self.classes, codes = np.unique(self.y, return_inverse=True)
+        self.targets = codes.astype(np.int64, copy=False)[:, None]
 
     @staticmethod
     def possible(tasks) -> bool:
@@ -68,13 +69,11 @@ class OnePass:
     def expand(self, fit, train) -> Problem:
         """The fit's problem over all rows, of which it trains on some."""
         problem = fit.problem
-        if len(fit.estimator.classes_) == len(self.classes):
-            codes = self.codes
-        else:
-            codes = np.searchsorted(fit.estimator.classes_, self.y)
-            codes = np.minimum(codes, len(fit.estimator.classes_) - 1)
-        codes = codes.astype(np.int64, copy=False)[:, None]
-        return replace(problem, X=self.X, y=codes, rows=[train] * problem.n_models)
+        targets, classes = self.targets, fit.estimator.classes_
+        if len(classes) < len(self.classes):
+            # The labels of other folds do not matter here.
+            targets = np.minimum(np.searchsorted(classes, self.y), len(classes) - 1)[:, None]
+        return replace(problem, X=self.X, y=targets, rows=[train] * problem.n_models)
 
 
 def _is_index_set(rows, n: int) -> bool:

@@ -182,7 +182,8 @@ def _begin(fold: Fold, finite: bool, contexts: ExitStack, one_pass: OnePass | No
                 follow(fit, leaders)
             fit.begin()
             fold.fits.append(fit)
-    share(fold.fits)
+    if not one_pass:
+        share(fold.fits)
     for task, fit in zip(fold.tasks, fold.fits, strict=True):
         if fit.problem is not None and is_discriminant(fit.estimator):
             if asks_only_methods(task.scorer) and not task.return_estimator:
@@ -191,8 +192,6 @@ def _begin(fold: Fold, finite: bool, contexts: ExitStack, one_pass: OnePass | No
                     fit.problem = replace(fit.problem, options=options)
             if one_pass:
                 fit.problem = one_pass.expand(fit, task.train)
-    if one_pass:
-        share(fold.fits)
 
 
 def _results(fold: Fold, fit_time: float) -> list[dict]:

@@ -42,10 +42,10 @@ class GridSearchCV(model_selection.GridSearchCV, StackedSearch):
 
     It is ``sklearn.model_selection.GridSearchCV`` with one parameter more: same
     parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
-    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
-    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
-    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
-    says.
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last
+    are fitted once for each fold and set of their own parameters. ``fit_time`` and ``score_time``
+    are then shares of the common time. Any other estimator is fitted by scikit-learn's own code,
+    which ``verbose=1`` says.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class GridSearchCV(model_selection.GridSearchCV, StackedSearch):
     >>> search = GridSearchCV(lda, {"shrinkage": [0.0, 0.1, 0.5]}).fit(X, y)
     >>> search.best_params_
     {'shrinkage': 0.0}
-    >>> round(search.best_score_, 2)
+    >>> round(float(search.best_score_), 2)
     0.98
     """
 
@@ -114,10 +114,10 @@ class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
 
     It is ``sklearn.model_selection.RandomizedSearchCV`` with one parameter more: same
     parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
-    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
-    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
-    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
-    says.
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last
+    are fitted once for each fold and set of their own parameters. ``fit_time`` and ``score_time``
+    are then shares of the common time. Any other estimator is fitted by scikit-learn's own code,
+    which ``verbose=1`` says.
 
     Parameters
     ----------
@@ -189,10 +189,10 @@ class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
 
     It is ``sklearn.model_selection.HalvingGridSearchCV`` with one parameter more: same
     parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
-    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
-    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
-    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
-    says.
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last
+    are fitted once for each fold and set of their own parameters. ``fit_time`` and ``score_time``
+    are then shares of the common time. Any other estimator is fitted by scikit-learn's own code,
+    which ``verbose=1`` says.
 
     Parameters
     ----------
@@ -269,10 +269,10 @@ class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch
 
     It is ``sklearn.model_selection.HalvingRandomSearchCV`` with one parameter more: same
     parameters, attributes and ``cv_results_``. Candidates that end in a model of skdeep, alone or
-    as the last step of a Pipeline, are fitted together with all their folds; steps before the last are fitted once for
-    each fold and set of their own parameters. ``fit_time`` and ``score_time`` are then shares of
-    the common time. Any other estimator is fitted by scikit-learn's own code, which ``verbose=1``
-    says.
+    as the last step of a Pipeline, are fitted together with all their folds; steps before the last
+    are fitted once for each fold and set of their own parameters. ``fit_time`` and ``score_time``
+    are then shares of the common time. Any other estimator is fitted by scikit-learn's own code,
+    which ``verbose=1`` says.
 
     Parameters
     ----------

@@ -153,7 +153,8 @@ def row_sets(problem) -> RowSets:
 
 def _clean(rows, weights):
     """A part without the rows of weight zero; rows are a set, so repeated indices count once."""
-    rows = None if rows is None else np.unique(rows)
+    if rows is not None and not np.all(rows[1:] > rows[:-1]):
+        rows = np.unique(rows)
     if weights is not None and not np.all(weights):
         rows = np.flatnonzero(weights) if rows is None else rows[weights[rows] != 0]
     if weights is not None and rows is not None:
