@@ -43,8 +43,9 @@ def _to_host(value):
     if isinstance(value, list) and value and hasattr(value[0], "__dlpack__"):
         return [_to_host(item) for item in value]
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        with config_context(array_api_dispatch=True):
+        if get_config()["array_api_dispatch"]:
             return move_to(value, xp=np, device="cpu")
+        return value.detach().cpu().numpy() if is_torch_array(value) else np.asarray(value)
     return value
 
 

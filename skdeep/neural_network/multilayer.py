@@ -359,7 +359,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     # From a result to a fitted estimator
 
     def _accept(self, problem: Problem, result: Result, incremental: bool) -> None:
-        require_finite(result.theta, result.loss)
+        require_finite(result.theta)
+        if not self.early_stopping:  # which returns to the best weights, from before any divergence
+            require_finite(result.loss)
         vars(self).update(self._attributes(problem.net, result.theta))
         self.n_iter_ = int(result.n_iter.max())
         self.loss_ = float(result.loss.mean())
@@ -374,6 +376,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 )
             return
         trainings = self._trainings = result.states
+        # scikit-learn's names for what they hold.
+        self._optimizer, self._no_improvement_count = trainings[0], trainings[0].stalled
         self.t_ = trainings[0].samples
         held_out, early = problem.validation is not None, self.early_stopping
         self.loss_curve_ = self._of_members([t.curve for t in trainings])
@@ -414,16 +418,6 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
     def _warn_not_converged(self, text: str) -> None:
         warnings.warn(text, ConvergenceWarning, stacklevel=5)
-
-    # scikit-learn's names for what ``_trainings`` holds
-
-    @property
-    def _no_improvement_count(self) -> int:
-        return self._trainings[0].stalled
-
-    @property
-    def _optimizer(self):
-        return self._trainings[0]
 
     @property
     def _first_coef(self):

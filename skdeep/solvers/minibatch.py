@@ -127,7 +127,7 @@ class _Stack:
         )
 
     def theta_of(self, i: int) -> np.ndarray:
-        return np.array(self.backend.to_numpy(self.theta[i]))
+        return np.array(self.backend.to_numpy(self.theta[i, :]))
 
     def save_slots(self) -> None:
         """Leave with each model what it needs to go on."""
@@ -356,7 +356,7 @@ def solve(backend, problem: Problem) -> Result:
                 say(problem, f"Iteration {n_iter[m]}, loss = {loss[m]:.8f}")
                 score = None
                 if validate:
-                    held_out_loss, score = validate(stack.theta[i : i + 1], m)
+                    held_out_loss, score = validate(stack.theta[i : i + 1, :], m)
                     training.record(validation_loss=held_out_loss, validation_score=score)
                     training.scores.append(score)
                     say(problem, f"Validation score: {score:f}")
