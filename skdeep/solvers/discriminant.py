@@ -32,7 +32,7 @@ class Whitening(NamedTuple):
     Parameters
     ----------
     basis : array of shape (p, r)
-        Most significant directions last.
+        Most significant directions first.
     scale : array of shape (m, r)
         Zero for the directions that a model discards.
     """
@@ -207,7 +207,8 @@ def whiten(xp, covariance, shrinkage) -> Whitening:
     values, basis = xp.linalg.eigh(covariance)
     values = (1.0 - shrinkage) * values + shrinkage * xp.mean(values)
     rounding = covariance.shape[0] * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
-    return Whitening(basis, _inverse_root(xp, values, values > rounding[:, None]))
+    scale = _inverse_root(xp, values, values > rounding[:, None])
+    return Whitening(xp.flip(basis, axis=1), xp.flip(scale, axis=1))
 
 
 def whiten_standardised(xp, group: Group) -> Whitening:
@@ -229,7 +230,8 @@ def whiten_standardised(xp, group: Group) -> Whitening:
         if group.axes is not None and is_doubtful(xp, squares, xp.min(group.tol)):
             squares, basis = group.axes(std)
     kept = (squares > 0.0) & (squares > group.tol * group.tol)
-    return Whitening(basis / std[:, None], _inverse_root(xp, squares, kept))
+    scale = _inverse_root(xp, squares, kept)
+    return Whitening(xp.flip(basis, axis=1) / std[:, None], xp.flip(scale, axis=1))
 
 
 def _inverse_root(xp, values, kept):
@@ -307,12 +309,12 @@ def eigen(xp, group: Group, options) -> dict:
     scalings, ratios, ranks = [], [], []
     for m in range(white.scale.shape[0]):
         a, r = group.shrinkage[m, 0], int(xp.count_nonzero(white.scale[m, :]))
-        scale, kept = white.scale[m, p - r :], turned[p - r :, p - r :]
+        scale, kept = white.scale[m, :r], turned[:r, :r]
         shrunk = (1.0 - a) * kept + a * level * identity_like(xp, kept)
         values, axes = xp.linalg.eigh(scale[:, None] * shrunk * scale)
-        axes = xp.flip((white.basis[:, p - r :] * scale) @ axes, axis=1)
+        axes = xp.flip((white.basis[:, :r] * scale) @ axes, axis=1)
         # Models differ in rank: zeros fill up.
-        scalings.append(xp.concat([axes, xp.zeros_like(white.basis[:, : p - r])], axis=1))
+        scalings.append(xp.concat([axes, xp.zeros_like(white.basis[:, r:])], axis=1))
         ratio = xp.concat([xp.flip(values / xp.sum(values)), xp.zeros_like(group.priors)])
         ratios.append(ratio[:K])
         ranks.append(r)
