@@ -31,7 +31,6 @@ from .logistic_problem import (
 
 
 @follows_input(reference="coef_")
-@follows_input(reference="coef_")
 class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     """Logistic regression classifier.
 
@@ -287,7 +286,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             problem = self._problem(X, codes, weights, [penalty], theta=theta)
 
             def attributes(theta):
-                return self._attributes(problem.net, theta.astype(X.dtype, copy=False))
+                return self._attributes(problem.net, theta.astype(problem.dtype, copy=False))
 
             watch = watched(self, context, problem, y, sample_weight, attributes, "lbfgs-iter")
             with watch as problem:
