@@ -188,8 +188,8 @@ def main():
             machine=f"{platform.system()} {platform.machine()}",
             minutes=(time.perf_counter() - start) / 60,
         ),
-        "## In short\n\nHow many times smaller the average error of lm is, and processor seconds of "
-        "a fit: medians over the\nsix functions and all seeds.\n",
+        "## In short\n\nHow many times smaller the average error of lm is, and processor seconds "
+        "of a fit: medians over the\nsix functions and all seeds.\n",
         summary(results) + "\n",
         REMARKS + "\n" + misses(results) + "\n",
     ]
