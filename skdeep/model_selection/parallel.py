@@ -6,8 +6,10 @@ from sklearn import get_config
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
 
+from ..neural_network.multilayer import BaseMultilayerPerceptron
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
+from .pipelines import final_step
 
 
 class StackedParallel(Parallel):
@@ -67,8 +69,15 @@ class StackedParallel(Parallel):
         if n_jobs == 1 or all(is_discriminant(task.estimator) for task in tasks):
             return [tasks]
         groups = list(folds(tasks))
-        while len(groups) < n_jobs and max(map(len, groups)) > 1:
+        # Nets cost as much each in a stack as alone, so that workers can be kept busy to the end.
+        nets = all(
+            isinstance(final_step(task.estimator), BaseMultilayerPerceptron) for task in tasks
+        )
+        while len(groups) < n_jobs or (nets and len(groups) % n_jobs and len(groups) < 4 * n_jobs):
             groups.sort(key=len)
+            if len(groups[-1]) == 1:
+                break
             last = groups.pop()
             groups += [last[::2], last[1::2]]
+        groups.sort(key=len, reverse=True)
         return groups
