@@ -6,6 +6,7 @@ from abc import abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -37,6 +38,7 @@ STOCHASTIC_ONLY = {
     "l1_ratio": 0.0,
     "clip_norm": None,
     "max_norm": None,
+    "label_smoothing": 0.0,
 }
 
 
@@ -138,15 +140,14 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
         self._random_state = check_random_state(self.random_state)
         # The first member is the model that would be trained alone.
-        seeds = range(1, self.n_members)
-        rngs = [self._random_state]
+        # The others' seeds come from a copy of its generator, which must not draw for them.
+        seeds = copy.deepcopy(self._random_state).randint(2**31, size=self.n_members - 1)
+        rngs = [self._random_state, *map(np.random.RandomState, seeds)]
         if first_pass:
-            rngs += [np.random.RandomState(self._random_state.randint(2**31)) for _ in seeds]
             theta = self._initial_theta(net, rngs, X, sample_weight)
             trainings = [None] * self.n_members
         else:
-            theta = self._theta()
-            rngs += [np.random.RandomState(self._random_state.randint(2**31)) for _ in seeds]
+            theta = self._theta_to_go_on(net)
             trainings = getattr(self, "_trainings", [None] * self.n_members)
         rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val)
         n_rows = X.shape[0] if rows is None else len(rows)
@@ -158,6 +159,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             total = n_rows if sample_weight is None else sample_weight.sum()
             names = {"lbfgs": ("tol", "max_iter", "max_fun"), "lm": ("tol", "max_iter")}
             hyper = {name: _column(getattr(self, name)) for name in names[self.solver]}
+            if self.solver == "lm":
+                # Near an exact fit the gradient falls as the error does, far below other solvers'.
+                hyper["tol"] = hyper["tol"] ** 2
             hyper, options, trainings = {"l2": _column(self.alpha / total), **hyper}, {}, None
         return Problem(
             solver="minibatch" if self.solver in STOCHASTIC_SOLVERS else self.solver,
@@ -185,8 +189,17 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _check_solver(self, X_val) -> None:
         """Raise if a parameter asks for what the solver has not."""
         if self.solver in STOCHASTIC_SOLVERS:
+            if self.solver == "adamw" and self.l1_ratio > 0:
+                raise ValueError(
+                    "l1_ratio cannot be used with solver='adamw', whose decay is decoupled from "
+                    "the gradient: choose 'adam'."
+                )
             return
-        asked = [n for n, off in STOCHASTIC_ONLY.items() if np.any(getattr(self, n) != off)]
+        asked = [
+            name
+            for name, off in STOCHASTIC_ONLY.items()
+            if np.any(np.asarray(getattr(self, name, off)) != off)
+        ]
         if asked or X_val is not None:
             what = " and ".join(asked) if asked else "X_val"
             raise ValueError(
@@ -284,6 +297,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         """One activation for each hidden layer."""
         activation = self.activation
         if isinstance(activation, list | tuple) and not hasattr(activation, "forward"):
+            for one in activation:
+                if not (hasattr(one, "forward") or (isinstance(one, str) and one in ACTIVATIONS)):
+                    raise ValueError(
+                        f"activation lists {one!r}, which is neither an Activation nor one of "
+                        f"{', '.join(map(repr, ACTIVATIONS))}."
+                    )
             return list(activation)
         return [activation] * (len(units) - 2)
 
@@ -294,7 +313,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         )
         if coder.random_state is None:
             coder.set_params(random_state=rng.randint(2**31))
-        self.pretraining_ = coder.fit(X, sample_weight=sample_weight)
+        # This fit has validated its own parameters only, and passes no judgement on the coder's.
+        with config_context(skip_parameter_validation=False):
+            self.pretraining_ = coder.fit(X, sample_weight=sample_weight)
         n_hidden = len(self._hidden_units())
         return list(zip(coder.coefs_[:n_hidden], coder.intercepts_[:n_hidden], strict=True))
 
@@ -304,6 +325,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
     def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
         """Training rows and the validation on others; None for all rows and for no validation."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together: pass both or neither.")
         if X_val is not None:
             return None, self._given_validation(X_val, y_val)
         if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
@@ -323,23 +346,24 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             )
         weights = None if sample_weight is None else sample_weight[held_out]
         y = y[held_out]
-        score = self._scorer(self._truth(y), weights)
+        score = self._scorer(X, held_out, self._truth(y), weights)
         return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
 
     def _given_validation(self, X_val, y_val) -> Validation:
-        if y_val is None:
-            raise ValueError("X_val comes without y_val: pass both or neither.")
         checker = copy.copy(self)
+        # A warm start needs all classes in the rows that train; these rows may lack some.
+        checker.warm_start = False
         X_val, y = checker._validate_input(to_host(X_val), y_val, incremental=True, reset=False)
         y = y.reshape(len(y), -1)
-        return Validation(X=X_val, rows=None, y=y, score=self._scorer(self._truth(y), None))
+        score = self._scorer(X_val, None, self._truth(y), None)
+        return Validation(X=X_val, rows=None, y=y, score=score)
 
     def _truth(self, y):
         """Targets as the scorer takes them, from encoded ones."""
         return y
 
-    def _scorer(self, truth, sample_weight):
-        """Function that scores predictions (n_samples, n_outputs) against the truth."""
+    def _scorer(self, X, rows, truth, sample_weight):
+        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all)."""
         if self.scoring is None:
             metric = self._default_metric
             return lambda predicted: metric(
@@ -352,7 +376,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             # The scorer asks an estimator; this one knows its predictions beforehand.
             stand_in = copy.copy(self)
             stand_in._predict_raw = lambda X: predicted
-            return scorer(stand_in, None, truth, **weights)
+            return scorer(stand_in, X if rows is None else X[rows], truth, **weights)
 
         return score
 
@@ -432,6 +456,21 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             parts += [*self.scales_, *self.running_means_, *self.running_variances_]
         members = self.coefs_[0].shape[0] if self.coefs_[0].ndim == 3 else 1
         return np.concatenate([array.reshape(members, -1) for array in parts], axis=1)
+
+    def _theta_to_go_on(self, net) -> np.ndarray:
+        """The fitted parameters, if they are those of such networks."""
+        fitted = (self.coefs_[0].shape[-2], *(b.shape[-1] for b in self.intercepts_))
+        members = self.coefs_[0].shape[0] if self.coefs_[0].ndim == 3 else 1
+        if (
+            fitted != net.units
+            or members != self.n_members
+            or (net.batch_norm and not hasattr(self, "scales_"))
+        ):
+            raise ValueError(
+                "hidden_layer_sizes, the number of outputs, n_members and batch_norm must be what "
+                "they were for warm_start and partial_fit to go on."
+            )
+        return self._theta()
 
     def _predict_raw(self, X) -> np.ndarray:
         """Probabilities or means of shape (n_samples, n_outputs), averaged over the members."""

@@ -56,7 +56,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         backend.
     tol : float, default=1e-4
         Training stops when the loss, or the validation score, has not improved by this much for
-        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds it.
+        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
+        it, 'lm' its square.
     verbose : bool, default=False
         Whether to print the loss of each epoch.
     warm_start : bool, default=False
