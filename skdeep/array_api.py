@@ -80,8 +80,9 @@ def _fit(method: Callable) -> Callable:
         _attributes_to_host(self)
         parameters = self.get_params(deep=False)
         hosted = {name: _to_host(value) for name, value in kwargs.items()}
+        X, args = _to_data(X), [_to_host(value) for value in args]
         with config_context(array_api_dispatch=False):
-            method(self, _to_data(X), *map(_to_host, args), **hosted)
+            method(self, X, *args, **hosted)
         for name, value in vars(self).items():
             if name not in parameters:
                 setattr(self, name, _to_space(value, space))
@@ -100,8 +101,9 @@ def _predict(method: Callable, reference: str) -> Callable:
             check_same_namespace(X, self, attribute=reference, method=method.__name__)
         space, host = _space(X), copy.copy(self)
         _attributes_to_host(host)
+        X = _to_data(X)
         with config_context(array_api_dispatch=False):
-            result = method(host, _to_data(X), *args, **kwargs)
+            result = method(host, X, *args, **kwargs)
         return result if space is None else _to_space(result, space)
 
     return predict
