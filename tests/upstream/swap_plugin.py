@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sklearn
 import sklearn.base
+import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 
 HERE = Path(__file__).parent
 SITE = Path(sklearn.__file__).parent.parent
@@ -23,6 +24,12 @@ CLASSES = {
     "linear_model": ("Perceptron", "LogisticRegression", "LogisticRegressionCV"),
     "discriminant_analysis": ("LinearDiscriminantAnalysis",),
     "neural_network": ("MLPClassifier", "MLPRegressor"),
+    "model_selection": (
+        "GridSearchCV",
+        "RandomizedSearchCV",
+        "HalvingGridSearchCV",
+        "HalvingRandomSearchCV",
+    ),
 }
 
 # Imported before the swap, so that what they hold (StackingClassifier's default final estimator,

@@ -40,7 +40,10 @@ COMPOSITION_TESTS = {
     "sklearn/ensemble/tests/test_stacking.py": ("LogisticRegression", "MLPClassifier"),
     "sklearn/feature_selection/tests/test_rfe.py": ("LogisticRegression",),
 }
-MODULES = OWN_TESTS | COMPOSITION_TESTS
+SEARCH_TESTS = {
+    "sklearn/model_selection/tests/test_search.py": ("GridSearchCV", "RandomizedSearchCV"),
+}
+MODULES = OWN_TESTS | COMPOSITION_TESTS | SEARCH_TESTS
 
 # Why a test may be skipped: no such hardware or package, or scikit-learn skips it for itself too.
 SKIPS = (
