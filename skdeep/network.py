@@ -299,4 +299,9 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
 
 
 def _masked(h, mask):
-    return h if mask is None else h * mask
+    if mask is None:
+        return h
+    if hasattr(h, "tocsr"):
+        # A sparse X is that of a single model, and has no axis for it.
+        return h.multiply(mask[0]).tocsr()
+    return h * mask

@@ -342,13 +342,14 @@ def solve(backend, problem: Problem) -> Result:
                 training, n_steps = trainings[m], -(-len(orders[i]) // batch_size)
                 loss[m] = losses[i]
                 n_iter[m] += 1
+                # Of the epoch's first step: the counters are still those from before it.
+                rate = rate_now(problem, training, m, n_steps)
                 training.step = int(stack.step[i, 0])
                 training.epoch += 1
                 training.samples += len(orders[i])
                 training.record(
                     loss=float(losses[i]),
-                    learning_rate=training.learning_rate
-                    or rate_now(problem, Training(), m, n_steps),
+                    learning_rate=rate,
                     gradient_norm=epoch.gradient_norms[i].tolist(),
                     mean_activation=epoch.activations[i].tolist(),
                 )

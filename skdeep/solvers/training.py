@@ -1,5 +1,6 @@
 """How far a model has been trained: its counters, its record, and when it is done."""
 
+import copy
 import time
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +36,8 @@ class Training:
     def copy(self) -> "Training":
         return replace(
             self,
+            # A fit that fails must not have drawn from the generator of the one before.
+            noise=copy.deepcopy(self.noise),
             curve=list(self.curve),
             scores=list(self.scores),
             history={name: list(values) for name, values in self.history.items()},
@@ -71,7 +74,8 @@ def learning_rates(problem: Problem, models, trainings, step, n_steps: int) -> n
 def rate_now(problem: Problem, training: Training, m: int, n_steps: int) -> float:
     """The rate of the next step of model m."""
     total = problem.hyper["planned_epochs"][m, 0] * n_steps
-    progress = Progress(training.step, training.epoch, training.samples, training.plateaus, total)
+    samples = training.samples if training.epoch else 0
+    progress = Progress(training.step, training.epoch, samples, training.plateaus, total)
     return float(problem.options["schedule"](problem.hyper["learning_rate_init"][m, 0], progress))
 
 
