@@ -16,8 +16,9 @@ def gram(xp, X, h):
     # Blocks of rows that stay in the cache; all models in one product.
     step = max(64, BLOCK * 16 // (M * p))
     for start in range(0, n, step):
-        rows = X[start : start + step, :]
-        weighted = h[:, None, start : start + step] * xp.matrix_transpose(rows)[None, :, :]
+        stop = min(start + step, n)
+        rows = X[start:stop, :]
+        weighted = h[:, None, start:stop] * xp.matrix_transpose(rows)[None, :, :]
         out = out + xp.reshape(weighted, (M * p, rows.shape[0])) @ rows
     return xp.reshape(out, (M, p, p))
 

@@ -57,8 +57,9 @@ def push(xp, history: History | None, s, y) -> History:
     if history is None:
         return History(s, y)
     S, Y = history
+    oldest = max(0, S.shape[1] + 1 - MEMORY)
     return History(
-        xp.concat([S[:, 1 - MEMORY :, :], s], axis=1), xp.concat([Y[:, 1 - MEMORY :, :], y], axis=1)
+        xp.concat([S[:, oldest:, :], s], axis=1), xp.concat([Y[:, oldest:, :], y], axis=1)
     )
 
 

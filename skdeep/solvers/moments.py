@@ -78,7 +78,7 @@ def between_scatter(xp, counts, means, mean):
 def _products(xp, rows, groups: int):
     """Outer products of the rows with themselves: their sum as (1, p, p), or each as (K, p, p)."""
     if groups == 1:
-        return (xp.matrix_transpose(rows) @ rows)[None]
+        return (xp.matrix_transpose(rows) @ rows)[None, ...]
     return rows[:, :, None] * rows[:, None, :]
 
 

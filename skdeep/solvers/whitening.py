@@ -103,7 +103,8 @@ def _moments(xp, X, w):
     rows = xp.sqrt(xp.matrix_transpose(w))
     second = xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
     for start in range(0, X.shape[0], BLOCK):
-        block = (X[start : start + BLOCK, :] - mean) * rows[start : start + BLOCK, :]
+        stop = min(start + BLOCK, X.shape[0])
+        block = (X[start:stop, :] - mean) * rows[start:stop, :]
         second = second + xp.matrix_transpose(block) @ block
     return mean, second
 
