@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..array_api import follows_input
-from ..base import Fitting, LinearClassifier, Model, require_finite, to_host, unchanged_on_error
+from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error
 from ..problem import Problem, Result, Validation
 
 MAX_INT = np.iinfo(np.int32).max
@@ -441,7 +441,13 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
         return held_out
 
     def _accept(self, problem: Problem, result: Result) -> None:
-        require_finite(result.theta)
+        finite = np.isfinite(result.theta).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                "Floating-point under-/overflow occurred at epoch "
+                f"#{result.n_iter[~finite].min()}. Scaling input data with StandardScaler or "
+                "MinMaxScaler might help."
+            )
         self.coef_ = result.theta[:, :-1].astype(problem.dtype)
         # As in scikit-learn, a single intercept keeps the type in which it is summed.
         intercept = result.theta[:, -1]

@@ -30,7 +30,8 @@ def solve(backend, problem: Problem) -> Result:
     the L1 norm), ``max_iter``, ``tol`` (``-inf`` never to stop early), ``n_iter_no_change``.
     Options: ``fit_intercept``, ``shuffle``, ``verbose``, ``n_jobs`` (threads, where a backend
     fits the models one by one). Targets are -1 and 1; ``theta`` is ``[w, b]``. Rows held out for
-    validation are among ``rows``, and skipped where the order comes to them.
+    validation are among ``rows``, and skipped where the order comes to them. A model whose
+    numbers overflow stops; its ``theta`` is NaN.
     """
     return backend.kernel(train)(backend, problem)
 
@@ -111,10 +112,10 @@ def run(problem: Problem, sweep, shuffle) -> Result:
     Parameters
     ----------
     sweep : object
-        The models still going: ``epoch(visits)`` passes over the rows of each and returns their
-        sums of objective and loss and their mistakes, of shape ``(models, 3)``; ``theta()`` are
-        the parameters on the host; ``finite()`` says whether all are; ``scores(i, rows)`` predicts
-        held-out rows; ``keep(going)`` drops models.
+        The models still going. ``epoch(visits)`` passes over the rows of each and returns their
+        sums of objective and loss and their mistakes, of shape ``(models, 3)``. ``theta()`` are
+        the parameters on the host, and ``finite()`` says of which models all are finite;
+        ``scores(i, rows)`` predicts held-out rows; ``keep(going)`` drops models.
     shuffle : callable
         ``permutation``, or a faster form of it.
     """
@@ -129,14 +130,10 @@ def run(problem: Problem, sweep, shuffle) -> Result:
     while len(going):
         visits = [orders[m].next_epoch() for m in going]
         tally = sweep.epoch(visits)
-        if not (sweep.finite() and np.isfinite(tally).all()):
-            raise ValueError(
-                f"Floating-point under-/overflow occurred at epoch #{n_iter[going[0]] + 1}. "
-                "Scaling input data with StandardScaler or MinMaxScaler might help."
-            )
+        finite = sweep.finite() & ~np.isnan(tally).any(axis=1)
         means = tally[:, :2] / np.array([[max(len(rows), 1)] for rows in visits])
         n_iter[going] += 1
-        mistakes[going] += tally[:, 2].astype(int)
+        mistakes[going] += np.nan_to_num(tally[:, 2]).astype(int)
         value = loss[going] = means[:, 0]
         if problem.validation is not None:
             # A higher score is better, a lower value too.
@@ -145,7 +142,7 @@ def run(problem: Problem, sweep, shuffle) -> Result:
         stalled[going] = np.where(value > best[going] - hyper["tol"][going], stalled[going] + 1, 0)
         best[going] = np.minimum(best[going], value)
         done = (stalled >= hyper["n_iter_no_change"])[going]
-        done |= (n_iter >= hyper["max_iter"])[going]
+        done |= (n_iter >= hyper["max_iter"])[going] | ~finite
         for i, m in enumerate(going):
             curve[m].append(float(means[i, 0]))
             say(problem, n_iter[m], means[i, 1], means[i, 0], value[i])
@@ -154,6 +151,7 @@ def run(problem: Problem, sweep, shuffle) -> Result:
                 done[i] |= bool(monitor(n_iter[m], sweep.theta()[i], loss[m]))
         if done.any():
             theta[going[done]] = sweep.theta()[done]
+            theta[going[~finite]] = np.nan
             going = going[~done]
             sweep.keep(~done)
     return Result(
@@ -209,30 +207,41 @@ class _Sweep:
     def gather(self, visits):
         """Rows, labels and steps in the order of visits, padded with zeros to one length.
 
-        Models that all visit the same rows in the same order share them: their axis is 1 long.
+        Models that visit the same rows in the same order share an order; ``each`` deals them out.
         """
         lengths = [len(rows) for rows in visits]
-        shared = all(np.array_equal(rows, visits[0]) for rows in visits[1:])
-        index = np.zeros((1 if shared else len(visits), max(lengths)), dtype=np.int64)
+        keys = [rows.tobytes() for rows in visits]
+        orders = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        index = np.zeros((len(orders), max(lengths)), dtype=np.int64)
         y, step = np.zeros((2, len(visits), max(lengths)))
         for m, (rows, n) in enumerate(zip(visits, lengths, strict=True)):
-            index[0 if shared else m, :n] = rows
+            index[orders[keys[m]], :n] = rows
             y[m, :n] = self.y[m, rows]
             step[m, :n] = self.step[m, rows]
         self.n_seen += lengths
+        # A single order needs no dealing out, for it broadcasts; nor do orders of one model each.
+        self.order_of = None
+        if 1 < len(orders) < len(visits):
+            self.order_of = self.backend.asarray(np.array([orders[key] for key in keys]))
         return self.backend.asarray(index), self.array(y), self.array(step)
 
     def rows(self, index):
         flat = self.xp.take(self.X, self.xp.reshape(index, (-1,)), axis=0)
         return self.xp.reshape(flat, (*index.shape, self.X.shape[1]))
 
+    def each(self, of_orders):
+        """From an array that leads with the orders, one that leads with the models."""
+        if self.order_of is None:
+            return of_orders
+        return self.xp.take(of_orders, self.order_of, axis=0)
+
     def theta(self) -> np.ndarray:
         theta = self.xp.concat([self.w, self.b], axis=1)
         return np.array(self.backend.to_numpy(theta), dtype=np.float64)
 
-    def finite(self) -> bool:
-        xp = self.xp
-        return bool(xp.all(xp.isfinite(self.w))) and bool(xp.all(xp.isfinite(self.b)))
+    def finite(self) -> np.ndarray:
+        largest = self.xp.max(self.xp.abs(self.w), axis=1) + self.xp.abs(self.b[:, 0])
+        return np.isfinite(self.backend.to_numpy(largest))
 
     def scores(self, i, rows) -> np.ndarray:
         """Scores of held-out rows, of shape ``(n, 1)``."""
@@ -285,7 +294,8 @@ class Blocks(_Sweep):
     def learn(self, X, y, step):
         xp, c, n = self.xp, self.shrink, y.shape[1]
         reach, later, at = self.reach[:, :n, :n], self.later[:n, :n], self.at[:, :n]
-        gram = X @ xp.matrix_transpose(X)
+        gram = self.each(X @ xp.matrix_transpose(X))
+        X = self.each(X)
         pull = reach * gram + self.intercept_rate * later
         p, u = settle(xp, c**at * (X @ self.w[:, :, None])[:, :, 0] + self.b, y, step, pull)
 
@@ -348,7 +358,8 @@ class Rows(_Sweep):
         tally = 0.0
         for t in range(y.shape[1]):
             row = slice(t, t + 1)
-            tally = tally + self.learn(self.rows(index[:, row])[:, 0, :], y[:, row], step[:, row])
+            x = self.each(self.rows(index[:, row])[:, 0, :])
+            tally = tally + self.learn(x, y[:, row], step[:, row])
         return np.array(self.backend.to_numpy(tally), dtype=np.float64)
 
     def learn(self, x, y, step):

@@ -4,6 +4,7 @@ With numba the loops below are compiled, once a machine. Without it, or where co
 longer than the fit, scikit-learn's own compiled loop runs. All give the same coefficients.
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib.util import find_spec
@@ -110,9 +111,9 @@ class Sequence:
         w = scale * self.w[self.models]
         return np.concatenate([w, self.numbers[self.models, :1]], axis=1, dtype=np.float64)
 
-    def finite(self) -> bool:
-        arrays = self.w[self.models], self.numbers[self.models]
-        return all(bool(np.isfinite(array).all()) for array in arrays)
+    def finite(self) -> np.ndarray:
+        w, b = self.w[self.models], self.numbers[self.models, 0]
+        return np.isfinite(w).all(axis=1) & np.isfinite(b)
 
     def scores(self, i, rows) -> np.ndarray:
         m = self.models[i]
@@ -280,25 +281,32 @@ def train_with_scikit_learn(problem: Problem) -> Result:
             np.ascontiguousarray(weights[m][rows]),
             random_state=0,  # of draws with replacement, which are not made here
         )
-        w, b, _, _, n_iter = plain_sgd(
-            problem.theta[m, :-1].astype(dtype),
-            problem.theta[m, -1],
-            *(None, 0.0),
-            Hinge(0.0),
-            *(kind, l2 + l1, l1 / (l2 + l1) if kind else 0.0),
-            dataset,
-            held_out[rows],
-            *(validation is not None, score),
-            *(int(hyper["n_iter_no_change"]), int(hyper["max_iter"]), hyper["tol"]),
-            *(int(problem.options["fit_intercept"]), problem.options["verbose"]),
-            int(problem.options["shuffle"]),
-            problem.rngs[m].randint(perceptron.MAX_INT),
-            *(1.0, 1.0),
-            *(constant_rate, hyper["eta0"], 0.5),
-            0,
-            *(1.0, rate),
-            0,
-        )
+        try:
+            w, b, _, _, n_iter = plain_sgd(
+                problem.theta[m, :-1].astype(dtype),
+                problem.theta[m, -1],
+                *(None, 0.0),
+                Hinge(0.0),
+                *(kind, l2 + l1, l1 / (l2 + l1) if kind else 0.0),
+                dataset,
+                held_out[rows],
+                *(validation is not None, score),
+                *(int(hyper["n_iter_no_change"]), int(hyper["max_iter"]), hyper["tol"]),
+                *(int(problem.options["fit_intercept"]), problem.options["verbose"]),
+                int(problem.options["shuffle"]),
+                problem.rngs[m].randint(perceptron.MAX_INT),
+                *(1.0, 1.0),
+                *(constant_rate, hyper["eta0"], 0.5),
+                0,
+                *(1.0, rate),
+                0,
+            )
+        except ValueError as error:
+            # It says where numbers have overflowed: "... occurred at epoch #3. ..."
+            epoch = re.search(r"overflow.*#(\d+)", str(error))
+            if epoch is None:
+                raise
+            return np.full(problem.theta.shape[1], np.nan), int(epoch[1])
         return np.append(w.astype(np.float64), b), n_iter
 
     fits = Parallel(n_jobs=problem.options["n_jobs"], require="sharedmem")(
