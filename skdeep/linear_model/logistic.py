@@ -9,9 +9,10 @@ from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import SparseCoefMixin
-from sklearn.utils import compute_class_weight
+from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Hidden, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..array_api import follows_input
@@ -20,6 +21,7 @@ from ..losses import sigmoid, softmax
 from ..monitoring import watched
 from ..network import Network
 from ..problem import Problem, Result
+from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, has_partial_fit
 from .logistic_problem import (
     ALGORITHMS,
     Penalty,
@@ -27,6 +29,7 @@ from .logistic_problem import (
     check_solver,
     make_net,
     make_problem,
+    make_stochastic_problem,
 )
 
 
@@ -72,9 +75,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         ``n_samples / (n_classes * np.bincount(y))``. They multiply `sample_weight`.
 
     random_state : int, RandomState instance, default=None
-        Accepted for scikit-learn's sake: no algorithm here is random.
+        Seed of the shuffles of the mini-batch solvers. No other algorithm here is random.
 
-    solver : {'lbfgs', 'liblinear', 'newton-cg', 'newton-cholesky', 'sag', 'saga'}, default='lbfgs'
+    solver : {'lbfgs', 'liblinear', 'newton-cg', 'newton-cholesky', 'sag', 'saga', \
+            'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop'}, default='lbfgs'
         It decides the objective and what is accepted. What computes:
 
         ================= ============== =========== =====================================
@@ -91,11 +95,18 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         'sag' and 'saga' reach the optimum that scikit-learn's stochastic solvers converge to, by
         faster and deterministic means; `n_iter_` counts the iterations of those.
 
+        The others follow the gradient of the objective, divided by the sum of the sample weights,
+        batch by batch from zero: 'sgd' (with momentum, Nesterov's by default), 'adam', 'adagrad',
+        'adadelta', 'rmsprop' for any `l1_ratio`, and 'adamw', whose L2 decay is apart from the
+        gradient. An L1 penalty acts by its subgradient: coefficients come close to zero, not to
+        rest there. Training ends once the loss of an epoch has not fallen by `tol` for more than
+        `n_iter_no_change` epochs. :meth:`partial_fit` goes on with other rows.
+
     max_iter : int, default=100
-        Most iterations.
+        Most iterations; of the mini-batch solvers epochs, of which they make at least one.
 
     verbose : int, default=0
-        Accepted for scikit-learn's sake.
+        Whether the mini-batch solvers print the loss of each epoch.
 
     warm_start : bool, default=False
         Whether `fit` starts from the previous solution. Without effect under 'liblinear'.
@@ -103,6 +114,43 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
     n_jobs : int, default=None
         .. deprecated:: scikit-learn 1.8
            Without effect.
+
+    batch_size : int, default='auto'
+        Rows of a batch: 1 is one sample at a time, the number of rows or more is (batch) gradient
+        descent, 'auto' is ``min(200, n_samples)``. This parameter and those below are for the
+        mini-batch solvers.
+
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'step', 'exponential', 'plateau', \
+            'cosine', 'one_cycle'} or callable, default='constant'
+        Schedule of the learning rate: a name, an instance of a class in ``skdeep.schedules``, or
+        ``(lr0, progress) -> lr``. 'invscaling' and 'adaptive' act on 'sgd' alone.
+
+    learning_rate_init : float, default=0.001
+        Learning rate to begin with.
+
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+
+    momentum : float, default=0.9
+        Momentum of 'sgd', between 0 and 1; 0 is plain gradient descent.
+
+    nesterovs_momentum : bool, default=True
+        Whether the momentum of 'sgd' is Nesterov's.
+
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Decay of the first and second moments of 'adam' and 'adamw', in [0, 1).
+
+    rho : float, default=0.9
+        Decay of the squared gradients of 'rmsprop' and 'adadelta', in [0, 1).
+
+    epsilon : float, default=1e-8
+        Keeps the adaptive solvers from dividing by zero.
+
+    shuffle : bool, default=True
+        Whether to shuffle the rows before each epoch.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement to wait before stopping; ``np.inf`` is never to stop early.
 
     backend : str, default="auto"
         "numpy", "torch", "torch:cuda" …; "auto" follows the data.
@@ -130,12 +178,24 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
     n_iter_ : ndarray of shape (1,)
         Iterations done.
 
+    loss_ : float
+        Objective, divided by the sum of the sample weights, as the batches of the last epoch met
+        it. This attribute and the two below are there after mini-batch training.
+
+    loss_curve_ : list of float
+        The same after every epoch.
+
+    history_ : dict of str to list
+        Per epoch 'loss', 'learning_rate', 'gradient_norm' (of the last batch) and 'seconds', among
+        others.
+
     backend_ : str
         What the model was computed on.
 
     References
     ----------
     Cox (1958), The regression analysis of binary sequences.
+    Robbins & Monro (1951), A stochastic approximation method.
     Liu & Nocedal (1989), On the limited memory BFGS method for large scale optimization.
     Lee, Sun & Saunders (2014), Proximal Newton-type methods for minimizing composite functions.
 
@@ -155,6 +215,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
 
     _parameter_constraints: dict = {
         **Model._parameter_constraints,
+        **CONSTRAINTS,
         "penalty": [
             StrOptions({"l1", "l2", "elasticnet"}),
             None,
@@ -192,6 +253,18 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         verbose=0,
         warm_start=False,
         n_jobs=None,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        rho=0.9,
+        epsilon=1e-8,
+        shuffle=True,
+        n_iter_no_change=10,
         backend="auto",
         dtype=None,
     ):
@@ -209,11 +282,23 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         self.verbose = verbose
         self.warm_start = warm_start
         self.n_jobs = n_jobs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.rho = rho
+        self.epsilon = epsilon
+        self.shuffle = shuffle
+        self.n_iter_no_change = n_iter_no_change
         self.backend = backend
         self.dtype = dtype
 
     def set_callbacks(self, *callbacks):
-        """Set callbacks that run after each iteration of ``solver='lbfgs'``.
+        """Set callbacks that run after each iteration of 'lbfgs' or epoch of mini-batch solvers.
 
         Parameters
         ----------
@@ -224,7 +309,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         -------
         self : LogisticRegression
         """
-        if self.solver != "lbfgs":
+        if self.solver not in ("lbfgs", *STOCHASTIC_SOLVERS):
             warnings.warn(
                 f"Callbacks are only supported in {type(self).__name__} for solver='lbfgs'. This "
                 f"estimator has solver='{self.solver}', callbacks will be ignored during the "
@@ -258,7 +343,37 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         """
         return self._complete(self._fitting(X, y, sample_weight))
 
-    def _fitting(self, X, y, sample_weight=None) -> Fitting:
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Go on training for one epoch over the given rows, with a mini-batch solver.
+
+        The objective is that of a fit of these rows: `C` weighs their loss against the penalty.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows of the training data.
+        y : array-like of shape (n_samples,)
+            Their labels, not necessarily of all classes.
+        classes : array-like of shape (n_classes,), default=None
+            All classes; the first call needs them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, 1 if not given.
+
+        Returns
+        -------
+        self : LogisticRegression
+
+        Raises
+        ------
+        ValueError
+            As `fit`; if the first call is without `classes`, or a later one with others; with
+            ``class_weight="balanced"``.
+        """
+        return self._complete(self._fitting(X, y, sample_weight, True, classes))
+
+    def _fitting(self, X, y, sample_weight=None, incremental=False, classes=None) -> Fitting:
         penalty = self._resolve_penalty()
         check_solver(self.solver, penalty.name, self.dual)
         context = self._init_callback_context(max_subtasks=max(self.max_iter, 1) + 1)
@@ -272,9 +387,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                 dtype=np.float64 if self.solver == "liblinear" else [np.float64, np.float32],
                 order="C",
                 accept_large_sparse=self.solver not in ("liblinear", "sag", "saga"),
+                reset=not (incremental and hasattr(self, "coef_")),
             )
             check_classification_targets(y)
-            self.classes_, codes = np.unique(y, return_inverse=True)
+            codes = self._encode(y, incremental, classes)
             check_n_classes(self.solver, self.classes_)
             if self.solver == "liblinear" and X.max() > 1e30:
                 raise ValueError(
@@ -282,22 +398,74 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     "in a frozen fit. Please choose another solver or rescale the input X."
                 )
             weights = self._row_weights(X, y, codes, sample_weight)
-            theta = self._start(X.shape[1], self._compute_dtype(X))
+            theta = self._start(X.shape[1], self._compute_dtype(X), incremental)
             problem = self._problem(X, codes, weights, [penalty], theta=theta)
+            if self.solver in STOCHASTIC_SOLVERS:
+                training = self._training(theta, incremental)
+                problem = make_stochastic_problem(
+                    self,
+                    X,
+                    codes,
+                    penalty,
+                    self._compute_dtype(X),
+                    weights=weights,
+                    theta=theta,
+                    rng=check_random_state(self.random_state),
+                    training=training,
+                    incremental=incremental,
+                )
 
             def attributes(theta):
                 return self._attributes(problem.net, theta.astype(problem.dtype, copy=False))
 
-            watch = watched(self, context, problem, y, sample_weight, attributes, "lbfgs-iter")
+            stochastic = problem.states is not None
+            task = "epoch" if stochastic else "lbfgs-iter"
+            watch = watched(self, context, problem, y, sample_weight, attributes, task)
             with watch as problem:
-                if self.max_iter == 0 and problem.monitors:
+                if self.max_iter == 0 and problem.monitors and not stochastic:
                     # As in scikit-learn there is always one iteration to look at.
                     problem.monitors[0](0, problem.theta[0], np.nan)
                 result = yield backend, problem
                 require_finite(result.theta)
                 vars(self).update(attributes(result.theta[0]))
                 self.n_iter_ = result.n_iter.astype(np.int32)
-                self._warn(result)
+                if stochastic:
+                    self._record(result)
+                if not incremental:
+                    self._warn(result)
+
+    def _encode(self, y, incremental: bool, classes) -> np.ndarray:
+        """Class indices of the rows; sets ``classes_`` unless training goes on."""
+        if not incremental:
+            self.classes_, codes = np.unique(y, return_inverse=True)
+            return codes
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' cannot be used with partial_fit, which does not see all "
+                "rows: pass a dict."
+            )
+        _check_partial_fit_first_call(self, classes)
+        unknown = np.setdiff1d(y, self.classes_)
+        if unknown.size:
+            raise ValueError(f"y has labels {unknown} that classes={self.classes_} does not name.")
+        return np.searchsorted(self.classes_, y)
+
+    def _training(self, theta, incremental: bool):
+        """What earlier training left to go on from: counters, and the optimizer's state."""
+        training = getattr(self, "_trained", None)
+        if theta is None or training is None:
+            return None
+        solver, training = training
+        # Another optimizer's slots mean something else.
+        return training if incremental and solver == self.solver else training.restart()
+
+    def _record(self, result: Result) -> None:
+        """The attributes about mini-batch training."""
+        (training,) = result.states
+        self._trained = self.solver, training
+        self.n_iter_ = np.array([training.epoch], dtype=np.int32)
+        self.loss_ = float(result.loss[0])
+        self.loss_curve_, self.history_ = training.curve, training.history
 
     def _resolve_penalty(self) -> "Penalty":
         """What ``penalty``, ``l1_ratio`` and ``C`` ask for, with scikit-learn's warnings."""
@@ -384,9 +552,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             theta=theta,
         )
 
-    def _start(self, n_features, dtype) -> np.ndarray | None:
-        """The previous solution as parameters (1, P) under ``warm_start``, else None."""
-        if not (self.warm_start and hasattr(self, "coef_")) or self.solver == "liblinear":
+    def _start(self, n_features, dtype, incremental=False) -> np.ndarray | None:
+        """The previous solution as parameters (1, P) if training goes on from it, else None."""
+        go_on = (self.warm_start and self.solver != "liblinear") or incremental
+        if not (go_on and hasattr(self, "coef_")):
             return None
         coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
         n_rows = 1 if len(self.classes_) == 2 else len(self.classes_)

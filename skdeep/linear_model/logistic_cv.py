@@ -31,8 +31,9 @@ from ..array_api import follows_input
 from ..base import require_finite, to_host, unchanged_on_error
 from ..batch import solve_many
 from ..problem import Result
+from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
-from .logistic_problem import Penalty, check_n_classes, check_solver
+from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver
 
 # Bytes that a stack works on at once.
 MAX_MEMORY = 2.0**30
@@ -179,8 +180,9 @@ class LogisticRegressionCV(LogisticRegression):
         **{
             name: constraint
             for name, constraint in LogisticRegression._parameter_constraints.items()
-            if name not in ("C", "warm_start", "l1_ratio")
+            if name not in ("C", "warm_start", "l1_ratio", *CONSTRAINTS)
         },
+        "solver": [StrOptions(set(ALGORITHMS) - set(STOCHASTIC_SOLVERS))],
         "Cs": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "l1_ratios": ["array-like", None, Hidden(StrOptions({"warn"}))],
         "cv": ["cv_object"],

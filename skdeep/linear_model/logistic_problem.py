@@ -6,6 +6,7 @@ import numpy as np
 
 from ..network import Network, build, n_parameters
 from ..problem import Problem
+from ..stochastic import STOCHASTIC_SOLVERS, column, settings
 
 _ADVICE = """
 You might also want to scale the data as shown in:
@@ -61,6 +62,15 @@ ALGORITHMS = {
     ),
     "sag": Algorithm("lbfgs", ("l2", None), _SAG_MESSAGE),
     "saga": Algorithm("lbfgs", ("l2", "l1", "elasticnet", None), _SAG_MESSAGE),
+} | {
+    name: Algorithm(
+        "minibatch",
+        # AdamW's decay is the gradient of an L2 penalty, and of no other.
+        ("l2", None) if name == "adamw" else ("l2", "l1", "elasticnet", None),
+        "Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the optimization hasn't "
+        "converged yet.",
+    )
+    for name in STOCHASTIC_SOLVERS
 }
 
 
@@ -173,6 +183,43 @@ def make_problem(
         hyper={name: np.array(column, dtype="float64") for name, column in columns.items()},
         weights=weights,
         rows=rows,
+    )
+
+
+def make_stochastic_problem(
+    estimator, X, codes: np.ndarray, penalty: Penalty, dtype: str, *, weights, theta, rng, training,
+    incremental: bool,
+) -> Problem:  # fmt: skip
+    """The problem of one model that mini-batches train, as the estimator's parameters say.
+
+    Every batch has the penalty of all rows, so that a step follows, on average, the gradient of the
+    objective divided by the sum of the row weights.
+
+    Parameters
+    ----------
+    training : Training or None
+        What earlier training left.
+    incremental : bool
+        Whether to make a single epoch.
+    """
+    n_classes, n_rows = len(estimator.classes_), X.shape[0]
+    net = make_net(X.shape[1], n_classes, estimator.fit_intercept)
+    total = float(n_rows if weights is None else weights.sum())
+    # Decay that is apart from the gradient is not divided by anything later.
+    alpha = 1.0 / penalty.C / (total if estimator.solver == "adamw" else 1.0)
+    hyper, options = settings(estimator, net, n_rows, alpha, penalty.l1_ratio, incremental)
+    return Problem(
+        solver="minibatch",
+        X=X,
+        y=indicators(codes, n_classes, dtype),
+        dtype=dtype,
+        theta=np.zeros((1, n_parameters(net)), dtype=dtype) if theta is None else theta,
+        net=net,
+        hyper=hyper | {"penalty_rows": column(total)},
+        options=options,
+        weights=weights,
+        rngs=[rng],
+        states=[training],
     )
 
 

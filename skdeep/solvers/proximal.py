@@ -10,11 +10,16 @@ from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
 from .run import Run
 
-# Beyond so many parameters the Hessian is not formed.
-MAX_PARAMETERS = 512
+# Beyond so many parameters in play the Hessian is not formed.
+MAX_PARAMETERS = 2048
 # Most steps of the inner solver, and products with the Hessian in one of its systems.
 MAX_INNER, MAX_PRODUCTS = 40, 25
 MAX_TRIALS = 30
+# Features that join those in play at least.
+MIN_JOINING = 64
+POWER_STEPS = 8
+# Shares of a step that the inner solver compares, zero among them.
+REACH = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0)
 
 
 def shrink(xp, u, by):
@@ -28,80 +33,97 @@ def steepest(xp, u, grad, l1):
     return xp.where(u == 0, at_zero, grad + l1 * xp.sign(u))
 
 
+def recentre(xp, u, k, l1, decay):
+    """Shift each feature's weights by their median where only differences between outputs count.
+
+    The loss stays, and the sum of absolute values is least. Zero stays if it is a median.
+    """
+    split = xp.reshape(u, (u.shape[0], -1, k))
+    ordered = xp.sort(split, axis=2)
+    lower, upper = ordered[:, :, (k - 1) // 2], ordered[:, :, k // 2]
+    shift = xp.where(lower > 0, lower, xp.where(upper < 0, upper, xp.zeros_like(lower)))
+    free = (l1[:, ::k] > 0) & (decay[:, ::k] == 0)
+    shift = xp.where(free, shift, xp.zeros_like(shift))
+    return xp.reshape(split - shift[:, :, None], u.shape)
+
+
 class Quadratic(NamedTuple):
     """The objective's quadratic model around a point, penalties left out.
 
     Parameters
     ----------
     product : callable
-        The Hessian times a direction, (M, P) -> (M, P).
+        The Hessian times a few directions, (M, a, P) -> (M, a, P).
     scale : array of shape (M, P)
         The Hessian's diagonal.
     solve : callable
         ``solve(free, rhs)``: solution of the system of the free parameters, zero elsewhere.
+    n_steps : int
+        Proximal steps that cost about as much as a solution.
     """
 
     product: Any
     scale: Any
     solve: Any
+    n_steps: int
 
 
-def _slack(xp, net, decay, scale):
+def _slack(xp, net, decay, scale, free):
     """Curvature, of shape (M, P / k, 1), for lines along which a softmax does not change.
 
-    Adding the same number to a feature's weights of all outputs is such a line. Where decay does
-    not bend it either the system of the free parameters would be singular.
+    Adding the same number to a feature's weights of all outputs is such a line. Where all of them
+    are free, and decay does not bend it either, the free parameters' system would be singular.
     """
-    k = net.units[1]
-    scale = xp.reshape(scale, (scale.shape[0], -1, k))
-    free = xp.astype(decay[:, ::k] == 0, scale.dtype)[..., None]
-    return free * xp.mean(scale, axis=2, keepdims=True) * float(shift_invariant(net))
+    M, k = decay.shape[0], net.units[1]
+    if not shift_invariant(net):
+        return xp.zeros((M, decay.shape[1] // k, 1), dtype=scale.dtype, device=scale.device)
+    scale, free = (xp.reshape(a, (M, -1, k)) for a in (scale, free))
+    straight = xp.all(free, axis=2, keepdims=True) & (decay[:, ::k] == 0)[..., None]
+    return xp.where(straight, xp.mean(scale, axis=2, keepdims=True), 0.0)
 
 
 def _along(xp, slack, v):
     """The matrix of that curvature times v."""
     split = xp.reshape(v, (*slack.shape[:2], -1))
-    split = slack * xp.mean(split, axis=2, keepdims=True) * xp.ones_like(split)
-    return xp.reshape(split, v.shape)
+    mean = slack * xp.mean(split, axis=2, keepdims=True)
+    return xp.reshape(xp.broadcast_to(mean, split.shape), v.shape)
 
 
 def dense_model(objective: LinearObjective, point: Point) -> Quadratic:
     """The model with its Hessian formed."""
-    xp, net = objective.xp, objective.net
+    xp, net, decay = objective.xp, objective.net, objective.data.decay
     H = hessian(objective, point)
     scale = xp.linalg.diagonal(H)
-    P, k = H.shape[-1], net.units[1]
-    slack = _slack(xp, net, objective.data.decay, scale)
-    at = xp.arange(P, device=H.device) // k
-    same = xp.astype(at[:, None] == at[None, :], H.dtype)
-    eps = float(xp.finfo(H.dtype).eps)
-    full = (
-        H
-        + same
-        * xp.reshape(slack * xp.ones((1, 1, k), dtype=H.dtype, device=H.device), (-1, P))[..., None]
-        / k
-    )
-    unit = xp.where(scale > 0, scale, xp.ones_like(scale))
-    full = full + xp.eye(P, dtype=H.dtype, device=H.device) * (100.0 * eps * unit)[:, None, :]
+    (M, P), k = decay.shape, net.units[1]
+    jitter = 100.0 * float(xp.finfo(H.dtype).eps) * xp.where(scale > 0, scale, 1.0)
+    feature = xp.arange(P, device=H.device) // k
 
     def product(v):
-        return (H @ v[..., None])[..., 0]
+        return v @ H
 
     def solve(free, rhs):
-        mask = xp.astype(free, H.dtype)
-        system = mask[:, :, None] * full * mask[:, None, :]
-        system = (
-            system + xp.eye(P, dtype=H.dtype, device=H.device) * ((1.0 - mask) * unit)[:, None, :]
-        )
-        return xp.linalg.solve(system, (mask * rhs)[..., None])[..., 0]
+        slack = _slack(xp, net, decay, scale, free)[..., 0] / k
+        out = []
+        for m in range(M):
+            at = xp.nonzero(free[m, :])[0]
+            own = xp.take(feature, at)
+            system = xp.take(xp.take(H[m, :, :], at, axis=0), at, axis=1)
+            same = xp.astype(own[:, None] == own[None, :], H.dtype)
+            system = system + same * xp.take(slack[m, :], own)[:, None]
+            diagonal = xp.take(jitter[m, :], at)
+            system = system + xp.eye(at.shape[0], dtype=H.dtype, device=H.device) * diagonal
+            place = xp.astype(at[:, None] == xp.arange(P, device=H.device)[None, :], H.dtype)
+            d = xp.linalg.solve(system, xp.take(rhs[m, :], at)[:, None])
+            out.append((xp.matrix_transpose(place) @ d)[:, 0])
+        return xp.stack(out)
 
-    return Quadratic(product, scale, solve)
+    return Quadratic(product, scale, solve, 20)
 
 
 def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
     """The model with the Hessian as an operator, its systems solved by conjugate gradients."""
     xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
-    product = Products.at(objective, point)
+    operator = Products.at(objective, point)
     h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), w)
     (p, k), M = net.units, point.theta.shape[0]
     squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
@@ -109,18 +131,20 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
     if net.intercept:
         parts.append(xp.sum(h, axis=2, keepdims=True))
     scale = xp.reshape(xp.matrix_transpose(xp.concat(parts, axis=2)), decay.shape) + decay
-    slack = _slack(xp, net, decay, scale)
-    one = xp.ones_like(scale)
-    unit = xp.where(scale > 0, scale, one)
+    unit = xp.where(scale > 0, scale, 1.0)
+
+    def product(v):
+        return xp.stack([operator(v[:, a, :]) for a in range(v.shape[1])], axis=1)
 
     def solve(free, rhs):
+        slack = _slack(xp, net, decay, scale, free)
         mask = xp.astype(free, rhs.dtype)
         d, r = xp.zeros_like(rhs), mask * rhs
         q = z = r / unit
         rz = xp.sum(r * z, axis=1)
         goal = 0.01 * rz
         for _ in range(MAX_PRODUCTS):
-            Hq = mask * (product(q) + _along(xp, slack, q))
+            Hq = mask * (operator(q) + _along(xp, slack, q))
             bend = xp.sum(q * Hq, axis=1)
             going = (rz > goal) & (bend > 0)
             step = xp.where(going, rz / xp.where(going, bend, 1.0), 0.0)[:, None]
@@ -133,10 +157,45 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
             rz = new
         return d
 
-    return Quadratic(product, scale, solve)
+    return Quadratic(product, scale, solve, 5)
 
 
-def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy):
+def _widest(xp, model: Quadratic, unit):
+    """Largest eigenvalue of the Hessian in the given units, (M, 1), by power iteration."""
+    # Any start that no eigenvector is likely to be orthogonal to.
+    v = xp.cos(xp.astype(xp.arange(unit.shape[1], device=unit.device), unit.dtype) ** 2)
+    v = v * xp.ones_like(unit)
+    size = xp.ones_like(v[:, :1])
+    for _ in range(POWER_STEPS):
+        v = v / xp.sqrt(xp.sum(v * v, axis=1, keepdims=True))
+        v = model.product((v / xp.sqrt(unit))[:, None, :])[:, 0, :] / xp.sqrt(unit)
+        size = xp.sqrt(xp.sum(v * v, axis=1, keepdims=True))
+    return xp.maximum(1.2 * size, xp.ones_like(size))
+
+
+def _proximal_steps(xp, model: Quadratic, u, r, l1, unit):
+    """A few accelerated proximal gradient steps on the model (Beck & Teboulle, 2009)."""
+    ahead, r_ahead, momentum = u, r, 1.0
+    for _ in range(model.n_steps):
+        new = shrink(xp, ahead - r_ahead / unit, l1 / unit)
+        d = new - ahead
+        Hd = model.product(d[:, None, :])[:, 0, :]
+        bend, bound = (xp.sum(d * x, axis=1, keepdims=True) for x in (Hd, unit * d))
+        # A step longer than the curvature allows is not taken: the units were too small.
+        long = bend > bound
+        unit = xp.where(long, 1.1 * unit * (bend / xp.where(bound > 0, bound, 1.0)), unit)
+        new, r_new = xp.where(long, u, new), xp.where(long, r, r_ahead + Hd)
+        following = 0.5 + (0.25 + momentum * momentum) ** 0.5
+        share = (momentum - 1.0) / following
+        # Restart where the momentum leads uphill (O'Donoghue & Candès, 2015).
+        uphill = xp.sum((ahead - new) * (new - u) * unit, axis=1, keepdims=True) > 0
+        share = xp.where(uphill, 0.0, share * xp.ones_like(r[:, :1]))
+        ahead, r_ahead = new + share * (new - u), r_new + share * (r_new - r)
+        u, r, momentum = new, r_new, following
+    return u, r, unit
+
+
+def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy, centre):
     """Minimiser of the quadratic model plus the L1 penalty.
 
     A proximal step finds which parameters are zero and the signs of the others; in that orthant the
@@ -149,53 +208,37 @@ def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy):
         Outputs of the network.
     accuracy : array of shape (M,)
         Size of the subgradient at which to stop.
+    centre : callable
+        Lowers the penalty and leaves the loss.
     """
-    u, r = theta, grad
-    unit = xp.where(model.scale > 0, model.scale, xp.ones_like(model.scale))
+    unit = xp.where(model.scale > 0, model.scale, 1.0)
     if k > 1:
         # One unit for all outputs of an intercept keeps the sum of intercepts where it is.
         widest = xp.max(xp.reshape(unit, (unit.shape[0], -1, k)), axis=2, keepdims=True)
-        widest = xp.reshape(
-            widest * xp.ones((1, 1, k), dtype=unit.dtype, device=unit.device), unit.shape
-        )
-        unit = xp.where(l1 == 0, widest, unit)
-    bound = xp.ones_like(accuracy)  # of the Hessian's eigenvalues in units of its diagonal
-
-    def value(u, r):
-        return 0.5 * xp.sum((grad + r) * (u - theta), axis=1) + xp.sum(l1 * xp.abs(u), axis=1)
-
+        widest = xp.broadcast_to(widest, (*widest.shape[:2], k))
+        unit = xp.where(l1 == 0, xp.reshape(widest, unit.shape), unit)
+    unit = unit * _widest(xp, model, unit)
+    reach = xp.asarray(REACH, dtype=theta.dtype, device=theta.device)
+    u, r = theta, grad
     for _ in range(MAX_INNER):
-        t = 1.0 / (bound[:, None] * unit)
-        target = shrink(xp, u - t * r, t * l1)
-        d = target - u
-        Hd = model.product(d)
-        bend = xp.sum(d * Hd, axis=1)
-        size = xp.sum(d * unit * d, axis=1)
-        ratio = bend / xp.where(size > 0, size, xp.ones_like(size))
-        step = xp.where(ratio > bound, bound / xp.where(ratio > bound, ratio, 1.0), 1.0)[:, None]
-        bound = xp.maximum(bound, ratio)
-        u = xp.where(step == 1, target, u + step * d)
-        r = r + step * Hd
-
+        u, r, unit = _proximal_steps(xp, model, u, r, l1, unit)
         sign = xp.sign(u)
         free = (sign != 0) | (l1 == 0)
         d = model.solve(free, -(r + l1 * sign))
-        Hd = model.product(d)
-        end = u + d
-        inside = (end * sign > 0) | (l1 == 0)
-        end = xp.where(inside & free, end, xp.zeros_like(end))
-        projected = r + xp.where(
-            xp.all(inside | ~free, axis=1)[:, None], Hd, model.product(end - u)
-        )
-        # Where the projection does not pay, walk up to the first parameter that vanishes.
-        leaving = free & ~inside
-        reach = xp.where(leaving, u / xp.where(leaving, u - (u + d), 1.0), 1.0)
-        reach = xp.min(xp.clip(reach, min=0.0, max=1.0), axis=1, keepdims=True)
-        stop = u + reach * d
-        stop = xp.where(leaving & (stop * sign <= 0), xp.zeros_like(stop), stop)
-        better = (value(end, projected) <= value(stop, r + reach * Hd))[:, None]
-        u = xp.where(better, end, stop)
-        r = xp.where(better, projected, r + reach * Hd)
+        # Along the line, projected on the orthant: the farther, the more parameters vanish.
+        ends = u[:, None, :] + reach[:, None] * d[:, None, :]
+        inside = (ends * sign[:, None, :] > 0) | (l1 == 0)[:, None, :]
+        ends = xp.where(inside, ends, 0.0)
+        change = ends - u[:, None, :]
+        product = model.product(change)
+        # Differences, not values: they are what rounding would swallow close to the minimum.
+        gain = (r[:, None, :] + 0.5 * product) * change
+        gain = gain + l1[:, None, :] * (xp.abs(ends) - xp.abs(u[:, None, :]))
+        gain = xp.sum(gain, axis=2, keepdims=True)
+        best = xp.astype(gain == xp.min(gain, axis=1, keepdims=True), u.dtype)
+        best = best / xp.sum(best, axis=1, keepdims=True)
+        u = centre(xp.sum(best * ends, axis=1))
+        r = r + xp.sum(best * product, axis=1)
         if bool(xp.all(xp.max(xp.abs(steepest(xp, u, r, l1)), axis=1) <= accuracy)):
             break
     return u
@@ -258,7 +301,6 @@ def solve(backend, problem: Problem) -> Result:
     l1 = backend.asarray(l1, problem.dtype)
     run = Run(problem)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    build = dense_model if problem.theta.shape[1] <= MAX_PARAMETERS else implicit_model
     iteration = 0
     while True:
         sub = steepest(xp, point.theta, point.grad, l1)
@@ -270,11 +312,69 @@ def solve(backend, problem: Problem) -> Result:
             models = backend.asarray(left)
             objective, point = objective.take(models), take_point(xp, point, models)
             l1, sub = xp.take(l1, models, axis=0), xp.take(sub, models, axis=0)
-        accuracy = 0.1 * xp.max(xp.abs(sub), axis=1)
-        model = build(objective, point)
-        u = minimise_model(xp, model, problem.net.units[1], point.theta, point.grad, l1, accuracy)
+        tol = backend.asarray(0.5 * run.tol(), problem.dtype)
+        u = _newton_point(xp, objective, point, sub, l1, tol)
         point = _search(objective, run, point, u, l1)
         iteration += 1
+
+
+def _newton_point(xp, objective: LinearObjective, point: Point, sub, l1, tol):
+    """Minimiser of the model over the features in play; the other weights are zero and stay so."""
+    features = _working_set(xp, objective.net, point.theta, sub)
+    some, part, places = _restrict(objective, point, features)
+    k = objective.net.units[1]
+    own_l1 = xp.take(l1, places, axis=1)
+    accuracy = xp.maximum(0.1 * xp.max(xp.abs(xp.take(sub, places, axis=1)), axis=1), tol)
+
+    def centre(u):
+        if not shift_invariant(objective.net):
+            return u
+        return recentre(xp, u, k, own_l1, some.data.decay)
+
+    build = dense_model if places.shape[0] <= MAX_PARAMETERS else implicit_model
+    model = build(some, part)
+    u = minimise_model(xp, model, k, part.theta, part.grad, own_l1, accuracy, centre)
+    if features is None:
+        return u
+    # Scatter: every parameter takes its place's value, or the zero at the end.
+    P, n = l1.shape[1], places.shape[0]
+    source = xp.searchsorted(places, xp.arange(P, device=places.device))
+    source = xp.clip(source, max=n - 1)
+    here = xp.take(places, source) == xp.arange(P, device=places.device)
+    return xp.where(here, xp.take(u, source, axis=1), 0.0)
+
+
+def _working_set(xp, net, theta, sub):
+    """Features of which a weight is not zero or should not be, the worst of those; None for all.
+
+    As many join as there are already, so that a few rounds find them all.
+    """
+    p, k = net.units
+    used = xp.any(xp.reshape(theta[:, : p * k] != 0, (-1, p, k)), axis=(0, 2))
+    n_used = int(xp.sum(xp.astype(used, xp.int64)))
+    size = n_used + max(n_used, MIN_JOINING)
+    if size >= p:
+        return None
+    wrong = xp.max(xp.abs(xp.reshape(sub[:, : p * k], (-1, p, k))), axis=(0, 2))
+    order = xp.argsort(xp.where(used, xp.full_like(wrong, float("inf")), wrong), descending=True)
+    return xp.sort(order[:size])
+
+
+def _restrict(objective: LinearObjective, point: Point, features):
+    """The objective and point of some features, and the places of their parameters."""
+    xp, net, data = objective.xp, objective.net, objective.data
+    (p, k), P = net.units, data.decay.shape[1]
+    outputs = xp.arange(k, device=data.decay.device)
+    if features is None:
+        return objective, point, xp.arange(P, device=data.decay.device)
+    places = xp.reshape(features[:, None] * k + outputs[None, :], (-1,))
+    if net.intercept:
+        places = xp.concat([places, p * k + outputs])
+    X = data.X[:, features] if hasattr(data.X, "toarray") else xp.take(data.X, features, axis=1)
+    data = data._replace(X=X, decay=xp.take(data.decay, places, axis=1))
+    some = type(objective)(objective.backend, net._replace(units=(features.shape[0], k)), data)
+    theta, grad = (xp.take(x, places, axis=1) for x in (point.theta, point.grad))
+    return some, point._replace(theta=theta, grad=grad), places
 
 
 def memory(problem: Problem) -> float:

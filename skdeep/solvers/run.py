@@ -33,6 +33,10 @@ class Run:
         self.evaluations = np.zeros(M, dtype=int)
         self.curve: list[list[float]] = [[] for _ in range(M)]
 
+    def tol(self):
+        """The tolerances of the models still walking."""
+        return self.hyper["tol"][self.models]
+
     def judge(self, backend, iteration, point):
         """Take in where the models stand; positions in the stack of those that go on."""
         xp, models = backend.xp, self.models
