@@ -20,6 +20,8 @@ from . import perceptron
 # Multiplications from which compiling (some seconds, once a machine) or loading numba (half a
 # second, once a process) is worth its while: about as long as scikit-learn's loop would take.
 WORTH_COMPILING = 5e8
+# ... and from which calling the compiled loops once an epoch is, when they are there.
+WORTH_CALLING = 2e6
 
 # Features from which sums may run in any order, many terms at once. With fewer there is little to
 # gain, and coarse data has rows exactly on the hyperplane: on which side the rounding puts them
@@ -29,7 +31,9 @@ MANY_FEATURES = 33
 
 def train(backend, problem: Problem) -> Result:
     """Twin of ``perceptron.train``."""
-    if find_spec("numba") and (compiled.cache_info().currsize or _work(problem) > WORTH_COMPILING):
+    loaded = compiled.cache_info().currsize > 0
+    worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
+    if _work(problem) > worth and find_spec("numba"):
         return perceptron.run(problem, Sequence(problem), compiled(perceptron.permutation))
     if problem.monitors is not None:
         return perceptron.train(backend, problem)
@@ -58,6 +62,15 @@ def compiled(loop, any_order=False):
         return njit(loop, **options)
 
 
+def each(fit, models, n_jobs) -> list:
+    """What ``fit`` makes of each model, in as many threads as ``n_jobs`` means."""
+    n_threads = min(effective_n_jobs(n_jobs), len(models))
+    if n_threads < 2:
+        return [fit(m) for m in models]
+    with ThreadPoolExecutor(n_threads) as threads:
+        return list(threads.map(fit, models))
+
+
 class Sequence:
     """The models of a stack one by one, or some at once in threads of their own."""
 
@@ -79,7 +92,7 @@ class Sequence:
             any_order = X.shape[1] >= MANY_FEATURES
             self.loop = partial(compiled(learn_dense, any_order), np.ascontiguousarray(X))
         self.X = X
-        self.n_threads = effective_n_jobs(problem.options["n_jobs"])
+        self.n_jobs = problem.options["n_jobs"]
 
     def epoch(self, visits) -> np.ndarray:
         tally = np.zeros((len(visits), 3))
@@ -94,13 +107,7 @@ class Sequence:
             )
 
         learn(0)  # the first call compiles
-        others = range(1, len(visits))
-        if self.n_threads > 1 and len(others) > 1:
-            with ThreadPoolExecutor(self.n_threads) as threads:
-                list(threads.map(learn, others))
-        else:
-            for i in others:
-                learn(i)
+        each(learn, range(1, len(visits)), self.n_jobs)
         return tally
 
     def keep(self, going) -> None:
@@ -249,16 +256,19 @@ def learn_sparse(
 
 
 def train_with_scikit_learn(problem: Problem) -> Result:
-    """scikit-learn's compiled loop, a model after the other; it does not say loss and mistakes."""
+    """scikit-learn's compiled loop, model by model.
+
+    It keeps the course of training to itself: the loss is NaN, its curve empty, mistakes are -1.
+    """
     from sklearn.linear_model._base import make_dataset
     from sklearn.linear_model._sgd_fast import Hinge, _plain_sgd32, _plain_sgd64
-    from sklearn.utils.parallel import Parallel, delayed
 
     dtype = np.dtype(problem.dtype)
     plain_sgd = _plain_sgd32 if dtype == np.float32 else _plain_sgd64
     X, y, weights = problem.X, perceptron.labels(problem), perceptron.row_weights(problem)
     X = X.astype(dtype, copy=False)
     constant_rate = 1
+    unused = np.random.RandomState(0)  # of draws with replacement, which are not made here
 
     def fit(m):
         hyper = {name: values[m, 0].item() for name, values in problem.hyper.items()}
@@ -279,7 +289,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
             X[rows],
             np.ascontiguousarray(y[m][rows]),
             np.ascontiguousarray(weights[m][rows]),
-            random_state=0,  # of draws with replacement, which are not made here
+            random_state=unused,
         )
         try:
             w, b, _, _, n_iter = plain_sgd(
@@ -309,13 +319,13 @@ def train_with_scikit_learn(problem: Problem) -> Result:
             return np.full(problem.theta.shape[1], np.nan), int(epoch[1])
         return np.append(w.astype(np.float64), b), n_iter
 
-    fits = Parallel(n_jobs=problem.options["n_jobs"], require="sharedmem")(
-        delayed(fit)(m) for m in range(problem.n_models)
-    )
+    fits = each(fit, range(problem.n_models), problem.options["n_jobs"])
     n_iter = np.array([n for _, n in fits])
     return Result(
         theta=np.array([theta for theta, _ in fits]),
         n_iter=n_iter,
         loss=np.full(problem.n_models, np.nan),
         converged=n_iter < problem.hyper["max_iter"][:, 0],
+        curve=[[] for _ in fits],
+        extra={"mistakes": np.full(problem.n_models, -1)},
     )
