@@ -93,7 +93,13 @@ class Model(BaseEstimator):
         Fits that have come as far as their problems can be solved together; see ``fit_many``.
         """
         backend, problem = next(fitting)
-        finish(fitting, self._solve(backend, problem))
+        try:
+            result = self._solve(backend, problem)
+        except BaseException as error:
+            # The fit has to know, or it would undo nothing while the traceback keeps it alive.
+            fitting.throw(error)
+            raise
+        finish(fitting, result)
         return self
 
 
