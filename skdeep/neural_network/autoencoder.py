@@ -338,6 +338,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
                 # Codes of inner layers need not lie in [0, 1].
                 loss=self.loss if i == 0 else "squared_error",
             )
+            # Their epochs are not this fit's, which is what its callbacks watch.
+            shallow.set_callbacks()
             codes = shallow.fit_transform(codes, sample_weight=sample_weight)
             for layer, W, b in zip(
                 (i, n_layers - 1 - i), shallow.coefs_, shallow.intercepts_, strict=True
@@ -378,7 +380,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             If the data are not finite, or if training diverges; the estimator is then as it was
             before.
         """
-        return self._fit(X, None, sample_weight, X_val=X_val, y_val=X_val)
+        # X is its own target, to callbacks too.
+        return self._fit(X, X, sample_weight, X_val=X_val, y_val=X_val)
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -396,7 +399,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         -------
         self : Autoencoder
         """
-        return self._fit(X, None, sample_weight, incremental=True)
+        return self._fit(X, X, sample_weight, incremental=True)
 
     def transform(self, X):
         """Encode.
