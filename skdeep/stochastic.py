@@ -3,8 +3,9 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from .network import Network, n_parameters, n_weights
 from .optimizers import OPTIMIZERS
 from .schedules import SCHEDULES
 
@@ -25,6 +26,8 @@ CONSTRAINTS: dict = {
     "beta_2": [Interval(Real, 0, 1, closed="left")],
     "rho": [Interval(Real, 0, 1, closed="left")],
     "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "shuffle": ["boolean"],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
 }
 
 
@@ -35,15 +38,75 @@ def optimizer_name(estimator) -> str:
     return estimator.solver
 
 
-def optimizer_hyper(estimator, n_weights: int, n_parameters: int) -> dict[str, np.ndarray]:
+def has_partial_fit(estimator) -> bool:
+    """For ``available_if``: only the stochastic solvers can go on from where they stopped."""
+    if estimator.solver not in STOCHASTIC_SOLVERS:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+    return True
+
+
+def column(value) -> np.ndarray:
+    """A number of one model, with the model axis."""
+    return np.array([[float(value)]])
+
+
+def settings(
+    estimator, net: Network, n_rows: int, alpha: float, l1_ratio: float, incremental: bool
+) -> tuple[dict, dict]:
+    """Hyper-parameters and options of the mini-batch loop, as the estimator's parameters say.
+
+    Parameters
+    ----------
+    estimator : estimator with the parameters in ``CONSTRAINTS``
+        And with `solver`, `max_iter`, `tol` and `verbose`.
+    n_rows : int
+        Rows to train on; no batch is larger.
+    alpha : float
+        Factor of the penalty.
+    l1_ratio : float
+        Share of the L1 norm in it.
+    incremental : bool
+        Whether to make a single epoch.
+    """
+    batch_size = 200 if estimator.batch_size == "auto" else estimator.batch_size
+    # AdamW's decay is its own, apart from the gradient.
+    in_gradient = 0.0 if estimator.solver == "adamw" else alpha
+    numbers = {
+        "l2": in_gradient * (1.0 - l1_ratio),
+        "learning_rate_init": estimator.learning_rate_init,
+        "max_iter": 1 if incremental else estimator.max_iter,
+        "planned_epochs": estimator.max_iter,
+        "tol": estimator.tol,
+        "n_iter_no_change": estimator.n_iter_no_change,
+    }
+    if in_gradient * l1_ratio > 0:
+        numbers["l1"] = in_gradient * l1_ratio
+    hyper = {name: column(value) for name, value in numbers.items()}
+    hyper |= optimizer_hyper(estimator, net, alpha)
+    options = {
+        "optimizer": optimizer_name(estimator),
+        "schedule": schedule(estimator),
+        "batch_size": int(min(batch_size, n_rows)),
+        "shuffle": bool(estimator.shuffle),
+        "loss_scale": 1.0,
+        "early_stopping": False,
+        "verbose": bool(estimator.verbose),
+    }
+    return hyper, options
+
+
+def optimizer_hyper(estimator, net: Network, alpha: float) -> dict[str, np.ndarray]:
     """The optimizer's own numbers, each with a leading axis of one model."""
     hyper = {}
     for name in OPTIMIZERS[optimizer_name(estimator)].hyper:
         if name == "weight_decay":
             # Decoupled decay is for the weights; intercepts and scales are spared.
-            hyper[name] = estimator.alpha * (np.arange(n_parameters) < n_weights)[None]
+            hyper[name] = alpha * (np.arange(n_parameters(net)) < n_weights(net))[None]
         else:
-            hyper[name] = np.array([[float(getattr(estimator, name))]])
+            hyper[name] = column(getattr(estimator, name))
     return hyper
 
 

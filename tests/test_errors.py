@@ -266,7 +266,7 @@ def test_other_feature_names(estimator, backend):
         ({"solver": "liblinear", "C": np.inf}, ("C=np.inf", "liblinear")),
         ({"solver": "lbfgs", "dual": True}, ("Solver lbfgs", "dual=False")),
         ({"solver": "liblinear"}, ("liblinear", "multiclass", "Either use another solver")),
-        ({"solver": "adam"}, ("'solver' parameter", "'lbfgs'", "'adam'")),
+        ({"solver": "adamax"}, ("'solver' parameter", "'lbfgs'", "'adamax'")),
         ({"C": 0}, ("'C' parameter", "range (0.0, inf]", "0")),
         ({"tol": -1.0}, ("'tol' parameter", "-1.0")),
         ({"max_iter": 1.5}, ("'max_iter' parameter", "1.5")),

@@ -399,9 +399,8 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                 )
             weights = self._row_weights(X, y, codes, sample_weight)
             theta = self._start(X.shape[1], self._compute_dtype(X), incremental)
-            problem = self._problem(X, codes, weights, [penalty], theta=theta)
-            if self.solver in STOCHASTIC_SOLVERS:
-                training = self._training(theta, incremental)
+            stochastic = self.solver in STOCHASTIC_SOLVERS
+            if stochastic:
                 problem = make_stochastic_problem(
                     self,
                     X,
@@ -411,14 +410,15 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     weights=weights,
                     theta=theta,
                     rng=check_random_state(self.random_state),
-                    training=training,
+                    training=self._training(theta, incremental),
                     incremental=incremental,
                 )
+            else:
+                problem = self._problem(X, codes, weights, [penalty], theta=theta)
 
             def attributes(theta):
                 return self._attributes(problem.net, theta.astype(problem.dtype, copy=False))
 
-            stochastic = problem.states is not None
             task = "epoch" if stochastic else "lbfgs-iter"
             watch = watched(self, context, problem, y, sample_weight, attributes, task)
             with watch as problem:
@@ -426,7 +426,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     # As in scikit-learn there is always one iteration to look at.
                     problem.monitors[0](0, problem.theta[0], np.nan)
                 result = yield backend, problem
-                require_finite(result.theta)
+                require_finite(result.theta, result.loss)
                 vars(self).update(attributes(result.theta[0]))
                 self.n_iter_ = result.n_iter.astype(np.int32)
                 if stochastic:

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from .. import network
 from ..array_api import follows_input
 from ..base import to_host
-from ..stochastic import STOCHASTIC_SOLVERS
-from .multilayer import BaseMultilayerPerceptron, has_partial_fit
+from ..stochastic import STOCHASTIC_SOLVERS, has_partial_fit
+from .multilayer import BaseMultilayerPerceptron
 
 
 def negative_mean_squared_error(truth, predicted, sample_weight=None):

@@ -18,7 +18,8 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
-from .multilayer import BaseMultilayerPerceptron, has_partial_fit
+from ..stochastic import has_partial_fit
+from .multilayer import BaseMultilayerPerceptron
 
 
 def has_probabilities(estimator) -> bool:

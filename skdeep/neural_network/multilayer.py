@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import network
@@ -26,9 +26,8 @@ from ..problem import Problem, Result, Validation
 from ..stochastic import (
     CONSTRAINTS,
     STOCHASTIC_SOLVERS,
-    optimizer_hyper,
-    optimizer_name,
-    schedule,
+    column,
+    settings,
 )
 
 # What only the mini-batch loop knows: parameters and the values that leave them out.
@@ -40,16 +39,6 @@ STOCHASTIC_ONLY = {
     "max_norm": None,
     "label_smoothing": 0.0,
 }
-
-
-def has_partial_fit(estimator) -> bool:
-    """For ``available_if``: only the stochastic solvers can go on from where they stopped."""
-    if estimator.solver not in STOCHASTIC_SOLVERS:
-        raise AttributeError(
-            "partial_fit is only available for stochastic optimizers. "
-            f"{estimator.solver} is not stochastic."
-        )
-    return True
 
 
 class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
@@ -68,17 +57,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "weight_init": [StrOptions(set(INITIALIZERS)), callable],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
@@ -158,11 +142,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         else:
             total = n_rows if sample_weight is None else sample_weight.sum()
             names = {"lbfgs": ("tol", "max_iter", "max_fun"), "lm": ("tol", "max_iter")}
-            hyper = {name: _column(getattr(self, name)) for name in names[self.solver]}
+            hyper = {name: column(getattr(self, name)) for name in names[self.solver]}
             if self.solver == "lm":
                 # Near an exact fit the gradient falls as the error does, far below other solvers'.
                 hyper["tol"] = hyper["tol"] ** 2
-            hyper, options, trainings = {"l2": _column(self.alpha / total), **hyper}, {}, None
+            hyper, options, trainings = {"l2": column(self.alpha / total), **hyper}, {}, None
         return Problem(
             solver="minibatch" if self.solver in STOCHASTIC_SOLVERS else self.solver,
             X=X,
@@ -215,47 +199,26 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
     def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
         """Numbers, and what control flow depends on, of the mini-batch loop."""
-        batch_size = min(200, n_rows) if self.batch_size == "auto" else self.batch_size
-        if batch_size > n_rows:
+        if self.batch_size != "auto" and self.batch_size > n_rows:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
                 stacklevel=2,
             )
-            batch_size = n_rows
-        # AdamW's decay is its own, apart from the gradient.
-        alpha = 0.0 if self.solver == "adamw" else self.alpha
-        numbers = {
-            "l2": alpha * (1.0 - self.l1_ratio),
-            "learning_rate_init": self.learning_rate_init,
-            "max_iter": 1 if incremental else self.max_iter,
-            "planned_epochs": self.max_iter,
-            "tol": self.tol,
-            "n_iter_no_change": self.n_iter_no_change,
-        }
+        hyper, options = settings(self, net, n_rows, self.alpha, self.l1_ratio, incremental)
         wanted = {
-            "l1": alpha * self.l1_ratio,
             "clip_norm": self.clip_norm,
             "max_norm": self.max_norm,
             "label_smoothing": getattr(self, "label_smoothing", 0.0),
         }
-        numbers |= {name: value for name, value in wanted.items() if value}
-        hyper = {name: _column(value) for name, value in numbers.items()}
-        hyper |= optimizer_hyper(self, network.n_weights(net), network.n_parameters(net))
+        hyper |= {name: column(value) for name, value in wanted.items() if value}
         rates = self._dropout_rates(len(net.activations))
         if rates.any():
             hyper["dropout"] = rates[None]
-        options = {
-            "optimizer": optimizer_name(self),
-            "schedule": schedule(self),
-            "batch_size": int(batch_size),
-            "shuffle": self.shuffle,
+        if self._loss() == "squared_error":
             # scikit-learn reports the squared error as a mean over outputs, not their sum.
-            "loss_scale": 1.0 / self.n_outputs_ if self._loss() == "squared_error" else 1.0,
-            "early_stopping": self.early_stopping,
-            "verbose": bool(self.verbose),
-        }
-        return hyper, options
+            options["loss_scale"] = 1.0 / self.n_outputs_
+        return hyper, {**options, "early_stopping": self.early_stopping}
 
     def _dropout_rates(self, n_hidden: int) -> np.ndarray:
         """Rates of the input and each hidden layer."""
@@ -493,8 +456,3 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _column(value) -> np.ndarray:
-    """A number of one model, with the model axis."""
-    return np.array([[float(value)]])

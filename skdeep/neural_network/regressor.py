@@ -9,8 +9,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
-from ..stochastic import STOCHASTIC_SOLVERS
-from .multilayer import BaseMultilayerPerceptron, has_partial_fit
+from ..stochastic import STOCHASTIC_SOLVERS, has_partial_fit
+from .multilayer import BaseMultilayerPerceptron
 
 
 @follows_input(reference="_first_coef")

@@ -174,7 +174,8 @@ class _Epoch:
             # Batches are alike but for the last, unless samples have weights.
             if self.data.weights is not None or last_n is None or (n != last_n).any():
                 w, size = self.batch_weights(take, idx, n)
-                l2 = self.backend.asarray(self.hyper["l2"] / size, dtype)
+                per = self.hyper.get("penalty_rows", size)
+                l2 = self.backend.asarray(self.hyper["l2"] / per, dtype)
                 share = self.backend.asarray(n / self.lengths, dtype)
                 training, last_n = n[:, None] > 0, n
                 everyone = training.all()
@@ -188,7 +189,7 @@ class _Epoch:
                 xp, self.net, stack.theta, X, y, w, l2, self.masks(trainings, idx.shape[1])
             )
             if "l1" in self.hyper:
-                l1 = self.backend.asarray(self.hyper["l1"] / size, dtype)
+                l1 = self.backend.asarray(self.hyper["l1"] / per, dtype)
                 extra, slope = l1_penalty(xp, self.net, stack.theta, l1)
                 penalty = penalty + extra
                 grad[:, : slope.shape[1]] += slope
@@ -310,7 +311,8 @@ def _begin(problem: Problem) -> list[Training]:
 def solve(backend, problem: Problem) -> Result:
     """Train every model until its loss or validation score stalls, or for ``max_iter`` epochs.
 
-    Hyper-parameters: ``l2`` (divided by the batch's weight, as scikit-learn's alpha),
+    Hyper-parameters: ``l2`` (divided by the batch's weight, as scikit-learn's alpha, or by
+    ``penalty_rows`` where that is given, so that all batches have the objective of all rows),
     ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
     optimizer's own; where wanted ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing``,
     ``noise_level`` (with the option ``noise``) and ``dropout`` (M, n_layers). Options:
