@@ -97,8 +97,11 @@ def folds(tasks: list[Task]) -> Iterator[list[Task]]:
     return iter(groups.values())
 
 
-def evaluate(tasks: list[Task]) -> list[dict]:
-    """The results of ``_fit_and_score`` for the tasks, in their order."""
+def evaluate(tasks: list[Task], n_threads: int = 1) -> list[dict]:
+    """The results of ``_fit_and_score`` for the tasks, in their order.
+
+    Solvers with threads of their own use ``n_threads``, unless the estimator says how many.
+    """
     results: dict = {}
     limit = getattr(tasks[0].caller, "max_memory", None)
     one_pass = OnePass(tasks) if OnePass.possible(tasks) else None
@@ -112,6 +115,7 @@ def evaluate(tasks: list[Task]) -> list[dict]:
                 _split(fold, one_pass)
                 _begin(fold, finite, contexts, one_pass)
             fits = [fit for fold in together for fit in fold.fits if fit is not None]
+            _give_threads(fits, n_threads)
             with config_context(assume_finite=finite):
                 complete(fits, limit)
         per_task = (time.time() - start) / sum(len(fold.tasks) for fold in together)
@@ -120,6 +124,13 @@ def evaluate(tasks: list[Task]) -> list[dict]:
                 results[task.index] = result
             fold.fits = []
     return [results[task.index] for task in tasks]
+
+
+def _give_threads(fits: list[Fit], n_threads: int) -> None:
+    for fit in fits:
+        options = {} if fit.problem is None else fit.problem.options
+        if n_threads > 1 and options.get("n_jobs", 1) is None:
+            fit.problem = replace(fit.problem, options={**options, "n_jobs": n_threads})
 
 
 def _is_finite(X) -> bool:

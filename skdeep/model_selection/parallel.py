@@ -1,11 +1,14 @@
 """Where scikit-learn hands out fits one by one, ours are taken out and evaluated as stacks."""
 
+from importlib.util import find_spec
+
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn import get_config
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
 
+from ..linear_model import Perceptron
 from ..neural_network.multilayer import BaseMultilayerPerceptron
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
@@ -29,7 +32,7 @@ class StackedParallel(Parallel):
         outcome: list = [None] * len(calls)
         chunks = self._chunks(stacked)
         if len(chunks) == 1:
-            parts = [evaluate(chunks[0])]
+            parts = [evaluate(chunks[0], effective_n_jobs(self.n_jobs))]
         else:
             parts = super().__call__(delayed(evaluate)(chunk) for chunk in chunks)
         for chunk, part in zip(chunks, parts, strict=True):
@@ -63,10 +66,15 @@ class StackedParallel(Parallel):
     def _chunks(self, tasks: list[Task]) -> list[list[Task]]:
         """Tasks that share a fold stay together, unless that leaves a worker idle.
 
-        Discriminants need no workers: their stack takes less time than to start one.
+        Discriminants need no workers: their stack takes less time than to start one. Compiled
+        perceptrons have threads of their own, which read the same rows.
         """
         n_jobs = effective_n_jobs(self.n_jobs)
         if n_jobs == 1 or all(is_discriminant(task.estimator) for task in tasks):
+            return [tasks]
+        if find_spec("numba") and all(
+            isinstance(final_step(task.estimator), Perceptron) for task in tasks
+        ):
             return [tasks]
         groups = list(folds(tasks))
         # Nets cost as much each in a stack as alone, so that workers can be kept busy to the end.
