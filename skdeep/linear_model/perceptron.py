@@ -1,11 +1,14 @@
 """The perceptron, binary and one-versus-rest."""
 
 import warnings
+from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -16,13 +19,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..array_api import follows_input
 from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error
+from ..monitoring import watched
 from ..problem import Problem, Result, Validation
 
 MAX_INT = np.iinfo(np.int32).max
 
 
 @follows_input(reference="coef_")
-class Perceptron(SparseCoefMixin, LinearClassifier):
+class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     """Perceptron classifier.
 
     Rosenblatt's rule: rows come one by one, and a row x of label y = -1 or 1 on the wrong side of
@@ -263,6 +267,8 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
     # From data to a problem, and from its result to a fitted estimator
 
     def _fitting(self, X, y, coef_init=None, intercept_init=None, sample_weight=None) -> Fitting:
+        # How many epochs there will be depends on the classes.
+        context = self._init_callback_context(max_subtasks=None)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             X, y = self._validate(X, y, reset=True)
@@ -273,7 +279,8 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
             self.t_ = 1.0
             start = self._start(X, coef_init, intercept_init)
             problem = self._problem(X, y, sample_weight, start, self.max_iter)
-            self._accept(problem, (yield backend, problem))
+            with self._watched(context, problem, y, sample_weight) as problem:
+                self._accept(problem, (yield backend, problem))
             if self.tol is not None and self.n_iter_ == self.max_iter:
                 warnings.warn(
                     "Maximum number of iteration reached before convergence. Consider increasing "
@@ -283,6 +290,7 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
                 )
 
     def _fitting_partially(self, X, y, classes, sample_weight) -> Fitting:
+        context = self._init_callback_context(max_subtasks=None)
         with unchanged_on_error(self):
             first_call = not hasattr(self, "classes_")
             if first_call:
@@ -293,7 +301,34 @@ class Perceptron(SparseCoefMixin, LinearClassifier):
             own = (self.coef_, self.intercept_) if hasattr(self, "coef_") else (None, None)
             self.t_ = getattr(self, "t_", 1.0)
             problem = self._problem(X, y, sample_weight, self._start(X, *own), 1)
-            self._accept(problem, (yield backend, problem))
+            with self._watched(context, problem, y, sample_weight) as problem:
+                self._accept(problem, (yield backend, problem))
+
+    @contextmanager
+    def _watched(self, context, problem, y, sample_weight):
+        """The problem under the callbacks, to which an epoch of any class is a task.
+
+        They see the estimator as it then is, of all classes, and end the fit of all.
+        """
+        rows, stopped = np.array(problem.theta), []
+
+        def attributes(theta):
+            return {"coef_": rows[:, :-1].astype(problem.dtype), "intercept_": rows[:, -1].copy()}
+
+        def of_class(m, monitor):
+            def note(epoch, theta, loss):
+                rows[m] = theta
+                if monitor(epoch, theta, loss):
+                    stopped.append(m)
+                return bool(stopped)
+
+            return note
+
+        with watched(self, context, problem, y, sample_weight, attributes) as problem:
+            if problem.monitors is not None:
+                monitors = [of_class(m, monitor) for m, monitor in enumerate(problem.monitors)]
+                problem = replace(problem, monitors=monitors)
+            yield problem
 
     def _check_can_be_partial(self) -> None:
         if self.early_stopping:
