@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import update_wrapper
+from textwrap import dedent, indent
 from types import FunctionType
 
 from sklearn.utils._param_validation import validate_params
@@ -32,9 +33,14 @@ def rebind(function: Callable, **names) -> Callable:
     return update_wrapper(copy, raw)
 
 
-def rebind_validated(function: Callable, **names) -> Callable:
-    """The same for a function that validates its parameters by scikit-learn's decorator."""
+def rebind_validated(function: Callable, example: str, **names) -> Callable:
+    """The same for a function that validates its parameters by scikit-learn's decorator.
+
+    The docstring is scikit-learn's with another example.
+    """
     bound = rebind(function, **names)
+    text = (function.__doc__ or "").partition("    Examples\n")[0]
+    bound.__doc__ = f"{text}    Examples\n    --------\n{indent(dedent(example), '    ')}"
     del bound.__wrapped__
     bound.__module__ = __package__
     constraints = dict(function._skl_parameter_constraints)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sklearn
 import sklearn.base
-import sklearn.experimental.enable_halving_search_cv  # noqa: F401
+import sklearn.experimental.enable_halving_search_cv
 
 HERE = Path(__file__).parent
 SITE = Path(sklearn.__file__).parent.parent
