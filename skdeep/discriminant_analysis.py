@@ -4,6 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
@@ -289,7 +290,8 @@ class LinearDiscriminantAnalysis(
             ensure_min_samples=at_least,
             reset=reset,
         )
-        check_classification_targets(y)
+        if y.dtype.kind not in "iub":  # whole numbers are classes, and the check takes its time
+            check_classification_targets(y)
         if sample_weight is None:
             return X, y, None
         weights = _check_sample_weight(
@@ -415,12 +417,13 @@ class LinearDiscriminantAnalysis(
             self, to_host(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
         dtype = np.result_type(X.dtype, self.scalings_.dtype)
-        X, axes = (
-            backend.asarray(a, dtype) for a in (X, self.scalings_[:, : self._max_components])
-        )
-        projected = backend.to_numpy(X @ axes)
-        if self.solver == "svd":
-            projected -= self.xbar_ @ self.scalings_[:, : self._max_components]
+        axes = self.scalings_[:, : self._max_components]
+        if self.solver == "svd" and not sp.issparse(X):
+            # Before the product: far from the origin, projections of X and of the mean cancel.
+            X = X - self.xbar_
+        projected = backend.to_numpy(backend.asarray(X, dtype) @ backend.asarray(axes, dtype))
+        if self.solver == "svd" and sp.issparse(X):
+            projected = projected - self.xbar_ @ axes
         return projected
 
     def predict_proba(self, X):

@@ -19,38 +19,48 @@ def ledoit_wolf(reader, labels, moments, priors, rows, weights, total: bool):
     """
     xp = reader.backend.xp
     counts, means, scatter = moments
-    covariance = 0.0
+    shares, levels = [], []
     for k in range(means.shape[0]):
-        if float(counts[k]) > 0.0:
-            part = of_class(rows, weights, labels, k)
-            estimate = _standardised(reader, *part, counts[k], means[k, ...], scatter[k, ...])
-            covariance = covariance + priors[k] * estimate
+        # A class without rows has nothing to say, whatever its prior.
+        part = of_class(rows, weights, labels, k)
+        n = counts[k] if float(counts[k]) > 0.0 else xp.ones_like(counts[k])
+        share, level = _standardised(reader, *part, n, means[k, ...], scatter[k, ...])
+        shares.append(priors[k] * share / n)
+        levels.append(priors[k] * level)
+    covariance = xp.tensordot(xp.stack(shares), scatter, axes=1)
+    covariance = covariance + identity_like(xp, covariance) * sum(levels)
     if not total:
         return covariance, None
     n = xp.sum(counts)
-    mean = (counts / n) @ means
-    return covariance, _standardised(reader, rows, weights, n, mean, total_scatter(xp, moments))
+    mean, whole = (counts / n) @ means, total_scatter(xp, moments)
+    share, level = _standardised(reader, rows, weights, n, mean, whole)
+    return covariance, share * whole / n + identity_like(xp, whole) * level
 
 
 def _standardised(reader, rows, weights, n, mean, scatter):
-    """Ledoit and Wolf's estimate (2004) on standardised features, in the features' own units."""
-    xp = reader.backend.xp
-    covariance = scatter / n
-    p = covariance.shape[0]
-    variance, eps = xp.linalg.diagonal(covariance), xp.finfo(covariance.dtype).eps
+    """Ledoit and Wolf's estimate (2004) on standardised features, in the features' own units.
+
+    Returns
+    -------
+    share : float
+        What it keeps of the empirical covariance.
+    level : array of shape (p,)
+        What it adds to the diagonal.
+    """
+    xp, p = reader.backend.xp, mean.shape[0]
+    variance = xp.linalg.diagonal(scatter) / n
+    eps = xp.finfo(variance.dtype).eps
     varies = variance > n * eps * variance + (n * eps * mean) ** 2
     squared_scale = xp.where(varies, variance, xp.ones_like(variance))
 
-    scale = xp.sqrt(squared_scale)
-    squares = xp.sum((covariance / (scale[:, None] * scale)) ** 2)
-    trace = xp.sum(variance / squared_scale)
-    spread = (squares - trace**2 / p) / p
-    fourth = _sum_of_fourth_powers(reader, rows, weights, mean, 1.0 / squared_scale)
-    error = (fourth / n - squares) / (p * n)
-    error, spread = float(error), float(spread)
-    shrinkage = 0.0 if min(error, spread) == 0.0 else min(error, spread) / spread
-    level = shrinkage * trace / p * squared_scale
-    return (1.0 - shrinkage) * covariance + identity_like(xp, covariance) * level
+    factors = 1.0 / squared_scale
+    squares = factors @ ((scatter * scatter) @ factors) / (n * n)
+    trace = xp.sum(variance * factors)
+    fourth = _sum_of_fourth_powers(reader, rows, weights, mean, factors)
+    spread = float((squares - trace * trace / p) / p)
+    error = min(float((fourth / n - squares) / (p * n)), spread)
+    shrinkage = 0.0 if error == 0.0 else error / spread
+    return 1.0 - shrinkage, shrinkage * trace / p * squared_scale
 
 
 def _sum_of_fourth_powers(reader, rows, weights, mean, factors):

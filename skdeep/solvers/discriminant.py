@@ -25,6 +25,9 @@ from .moments import Moments, Reader, class_moments, merge, row_sets, thin_momen
 # and the relative accuracy that the significant eigenvalues must have.
 ROUNDING, ACCURACY = 8.0, 1e-9
 
+# A covariance with shrinkage a has a condition number of at most p / a.
+SAFE_CONDITION = 1e6
+
 
 class Whitening(NamedTuple):
     """``basis * scale[m]`` of model m maps the covariance to the identity.
@@ -176,7 +179,7 @@ def _group(problem, reader, labels, rows, weights, models, moments) -> Group:
         covariance, total = pooled, total_scatter(xp, moments) / n if eigen else None
         if scatter.shape[0] > 1:
             share = priors / xp.where(counts > 0, counts, xp.ones_like(counts))
-            covariance = xp.sum(share[:, None, None] * scatter, axis=0)
+            covariance = xp.tensordot(share, scatter, axes=1)
 
     def axes(std):
         return _tall_axes(reader, labels, moments, rows, weights, std)
@@ -198,15 +201,27 @@ def _thin_group(problem, reader, labels, rows, weights, models) -> Group:
     return Group(moments, priors, None, None, xp.sum(root * root, axis=0), axes, shrinkage, tol)
 
 
+def shrink(xp, covariance, shrinkage):
+    """``(1 - a) Σ + a tr(Σ) / p I``; the shrinkage broadcasts."""
+    level = xp.linalg.trace(covariance) / covariance.shape[0]
+    return (1.0 - shrinkage) * covariance + shrinkage * level * identity_like(xp, covariance)
+
+
 def whiten(xp, covariance, shrinkage) -> Whitening:
     """Whitening by the axes of the covariance, which are those of all its shrunk forms.
 
     The eigenvalues of ``(1 - a) Σ + a tr(Σ) / p I`` are ``(1 - a) λ + a mean(λ)``. Those at the
-    level of rounding are discarded, so that the whitening gives a pseudo-inverse.
+    level of rounding are discarded, so that the whitening gives a pseudo-inverse. A single model
+    that is shrunk so far that none is, needs only a Cholesky factor.
     """
+    p = covariance.shape[0]
+    if shrinkage.shape[0] == 1 and p <= SAFE_CONDITION * float(shrinkage[0, 0]):
+        factor = xp.linalg.cholesky(shrink(xp, covariance, shrinkage))
+        basis = xp.matrix_transpose(xp.linalg.inv(factor))
+        return Whitening(basis, xp.ones_like(basis[:1, :]))
     values, basis = xp.linalg.eigh(covariance)
     values = (1.0 - shrinkage) * values + shrinkage * xp.mean(values)
-    rounding = covariance.shape[0] * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
+    rounding = p * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
     scale = _inverse_root(xp, values, values > rounding[:, None])
     return Whitening(xp.flip(basis, axis=1), xp.flip(scale, axis=1))
 
@@ -303,16 +318,14 @@ def eigen(xp, group: Group, options) -> dict:
     found = _bayes(xp, group, white) | _common(xp, group, options)
     if not options["project"]:
         return found
-    (K, p), between = group.moments.means.shape, group.total - group.covariance
-    turned = xp.matrix_transpose(white.basis) @ between @ white.basis
-    level = xp.linalg.trace(between) / p
+    K, between = group.priors.shape[0], group.total - group.covariance
     scalings, ratios, ranks = [], [], []
     for m in range(white.scale.shape[0]):
-        a, r = group.shrinkage[m, 0], int(xp.count_nonzero(white.scale[m, :]))
-        scale, kept = white.scale[m, :r], turned[:r, :r]
-        shrunk = (1.0 - a) * kept + a * level * identity_like(xp, kept)
-        values, axes = xp.linalg.eigh(scale[:, None] * shrunk * scale)
-        axes = xp.flip((white.basis[:, :r] * scale) @ axes, axis=1)
+        r = int(xp.count_nonzero(white.scale[m, :]))
+        L = white.basis[:, :r] * white.scale[m, :r]
+        shrunk = shrink(xp, between, group.shrinkage[m, 0])
+        values, axes = xp.linalg.eigh(xp.matrix_transpose(L) @ shrunk @ L)
+        axes = xp.flip(L @ axes, axis=1)
         # Models differ in rank: zeros fill up.
         scalings.append(xp.concat([axes, xp.zeros_like(white.basis[:, r:])], axis=1))
         ratio = xp.concat([xp.flip(values / xp.sum(values)), xp.zeros_like(group.priors)])
@@ -365,9 +378,7 @@ def _common(xp, group: Group, options) -> dict:
         "priors": xp.broadcast_to(group.priors, (m, *group.priors.shape)),
     }
     if options["store_covariance"]:
-        a, level = group.shrinkage[..., None], xp.linalg.trace(group.covariance) / means.shape[1]
-        identity = identity_like(xp, group.covariance)
-        found["covariance"] = (1.0 - a) * group.covariance + a * level * identity
+        found["covariance"] = shrink(xp, group.covariance, group.shrinkage[..., None])
     return found
 
 

@@ -12,6 +12,9 @@ import scipy.sparse as sp
 # Elements of a block of rows: in the cache of a CPU core, or enough to keep an accelerator busy.
 CPU_BLOCK, DEVICE_BLOCK = 2**17, 2**24
 
+# Rows that a block has at least, so that its product outweighs adding it up.
+LEAST_ROWS = 1024
+
 # Rows of each class whose mean is the first origin.
 SAMPLE = 32
 
@@ -234,7 +237,7 @@ class Reader:
         self.backend, self.X = backend, X
         self.dtype = wide_dtype(backend)
         size = CPU_BLOCK if backend.device == "cpu" else DEVICE_BLOCK
-        self.step = max(16, size // max(1, X.shape[1]))
+        self.step = max(LEAST_ROWS, size // max(1, X.shape[1]))
 
     def place(self, array):
         return self.backend.asarray(array, self.dtype)
@@ -318,7 +321,12 @@ def _dense_sums(reader, y, origin, groups, n_parts):
             d, belongs = _deviations(reader, chosen, w, origin, of, classes)
             sums[c] = sums[c] + xp.matrix_transpose(belongs) @ d
             squares[c][g] = squares[c][g] + xp.matrix_transpose(d) @ d
-    return reader.place(counts), xp.stack(sums), xp.stack([xp.stack(s) for s in squares])
+    return reader.place(counts), _stack(xp, sums), _stack(xp, [_stack(xp, s) for s in squares])
+
+
+def _stack(xp, arrays):
+    """``xp.stack``, without a copy of a single array."""
+    return xp.stack(arrays) if len(arrays) > 1 else arrays[0][None, ...]
 
 
 def _sparse_sums(reader, y, origin, groups, n_parts):
