@@ -172,9 +172,9 @@ def _alone(backend, fit: Fit, limit: float):
 
 def free_memory(backend) -> float:
     """Bytes that are free where the backend computes; no limit if the system does not say."""
-    ask = getattr(backend, "free_memory", None)
-    if ask is not None:
-        return ask()
+    on_device = backend.free_memory()
+    if on_device is not None:
+        return on_device
     try:
         with open("/proc/meminfo") as lines:
             found = {name: value for name, _, value in (line.partition(":") for line in lines)}

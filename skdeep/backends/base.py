@@ -54,6 +54,10 @@ class Backend:
     def to_numpy(self, x) -> np.ndarray:
         return np.asarray(x)
 
+    def free_memory(self) -> float | None:
+        """Bytes free on a device with memory of its own; None on the host."""
+        return None
+
     def autograd_loss(self, fn: Callable) -> Any:
         """A ``Loss`` from a plain function of scores and targets, where there is autograd."""
         raise ValueError(

@@ -25,6 +25,11 @@ class TorchBackend(Backend):
         # On the CPU the tensor shares the memory of x; torch warns if x cannot be written to.
         return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device)
 
+    def free_memory(self):
+        if self.device.startswith("cuda"):
+            return float(torch.cuda.mem_get_info(self.device)[0])
+        return None
+
     def to_numpy(self, x):
         return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
 
