@@ -58,7 +58,7 @@ def one_cycle(s, o, **numbers):
             lambda s, o: one_cycle(s, o, pct_start=0.45, div_factor=10.0, final_div_factor=50.0),
         ),
     ],
-    ids=repr,
+    ids=["step", "exponential", "cosine", "cosine to 0.01", "one cycle", "slow one cycle"],
 )
 def test_torch_has_the_same(schedule, counter, total, make):
     rates = [float(schedule(LR0, at(**{counter: i, "total": total}))) for i in range(TOTAL)]
