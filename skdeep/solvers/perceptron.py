@@ -29,10 +29,19 @@ def solve(backend, problem: Problem) -> Result:
     Hyper-parameters: ``eta0``, ``l2`` and ``l1`` (the weights of half the squared L2 norm and of
     the L1 norm), ``max_iter``, ``tol`` (``-inf`` never to stop early), ``n_iter_no_change``.
     Options: ``fit_intercept``, ``shuffle``, ``verbose``, ``n_jobs`` (threads, where a backend
-    fits the models one by one). Targets are -1 and 1; ``theta`` is ``[w, b]``. Rows held out for
-    validation are among ``rows``, and skipped where the order comes to them. A model whose
-    numbers overflow stops; its ``theta`` is NaN.
+    fits the models one by one), ``batch`` (whether an epoch is one step, see
+    :class:`perceptron_batch.Batch`) and ``average``. Targets are -1 and 1; ``theta`` is
+    ``[w, b]``. Rows held out for validation are among ``rows``, and skipped where the order comes
+    to them. A model whose numbers overflow stops; its ``theta`` is NaN.
+
+    ``extra["mistakes"]`` counts the updates, -1 where the count is not known. Under ``average``
+    ``extra["average"]`` is the mean of theta over all rows visited (Freund and Schapire, 1999);
+    ``states`` may hold, for each model, an earlier mean and the rows that it is of.
     """
+    if problem.options.get("batch"):
+        from .perceptron_batch import Batch
+
+        return run(problem, Batch(backend, problem), permutation)
     return backend.kernel(train)(backend, problem)
 
 
@@ -41,7 +50,9 @@ def train(backend, problem: Problem) -> Result:
     lasso = bool((problem.hyper["l1"] > 0).any())
     # A sparse row has scikit-learn see the norms of its own features only (see Rows).
     partial_norms = sp.issparse(problem.X) and bool((problem.hyper["l2"] > 0).any())
-    sweep = (Rows if lasso or partial_norms else Blocks)(backend, problem)
+    # Blocks take the mean of theta where no penalty shrinks it.
+    shrinking = problem.options.get("average") and bool((problem.hyper["l2"] > 0).any())
+    sweep = (Rows if lasso or partial_norms or shrinking else Blocks)(backend, problem)
     return run(problem, sweep, permutation)
 
 
@@ -88,22 +99,29 @@ def _per_model(array, problem: Problem) -> np.ndarray:
     return np.broadcast_to(np.asarray(array, dtype=problem.dtype), shape)
 
 
+def visited_rows(problem: Problem, m: int) -> np.ndarray:
+    """Mask of the rows that model m trains on."""
+    mask = np.zeros(problem.X.shape[0], dtype=bool)
+    mask[slice(None) if problem.rows is None else problem.rows[m]] = True
+    if problem.validation is not None and problem.validation[m] is not None:
+        mask[problem.validation[m].rows] = False
+    return mask
+
+
 class Order:
     """The rows that a model visits, epoch after epoch."""
 
     def __init__(self, problem: Problem, m: int, shuffle):
         rows = None if problem.rows is None else problem.rows[m]
         self.order = np.arange(problem.X.shape[0]) if rows is None else np.asarray(rows)
-        self.held_out = np.zeros(problem.X.shape[0], dtype=bool)
-        if problem.validation is not None and problem.validation[m] is not None:
-            self.held_out[problem.validation[m].rows] = True
+        self.visited = visited_rows(problem, m)
         seed = int(problem.rngs[m].randint(MAX_INT))
         self.permutation = shuffle(seed, len(self.order)) if problem.options["shuffle"] else None
 
     def next_epoch(self) -> np.ndarray:
         if self.permutation is not None:
             self.order = self.order[self.permutation]
-        return self.order[~self.held_out[self.order]]
+        return self.order[self.visited[self.order]]
 
 
 def run(problem: Problem, sweep, shuffle) -> Result:
@@ -123,6 +141,7 @@ def run(problem: Problem, sweep, shuffle) -> Result:
     orders = [Order(problem, m, shuffle) for m in range(M)]
     hyper = {name: np.broadcast_to(values, (M, 1))[:, 0] for name, values in problem.hyper.items()}
     theta = np.array(problem.theta, dtype=np.float64)
+    average, averages = theta.copy(), problem.options.get("average")
     best, stalled = np.full(M, np.inf), np.zeros(M, dtype=int)
     n_iter, mistakes = np.zeros(M, dtype=int), np.zeros(M, dtype=int)
     loss, curve = np.full(M, np.nan), [[] for _ in range(M)]
@@ -151,6 +170,8 @@ def run(problem: Problem, sweep, shuffle) -> Result:
                 done[i] |= bool(monitor(n_iter[m], sweep.theta()[i], loss[m]))
         if done.any():
             theta[going[done]] = sweep.theta()[done]
+            if averages:
+                average[going[done]] = sweep.average()[done]
             theta[going[~finite]] = np.nan
             going = going[~done]
             sweep.keep(~done)
@@ -160,8 +181,15 @@ def run(problem: Problem, sweep, shuffle) -> Result:
         loss=loss,
         converged=stalled >= hyper["n_iter_no_change"],
         curve=curve,
-        extra={"mistakes": mistakes},
+        extra={"mistakes": mistakes, **({"average": average} if averages else {})},
     )
+
+
+def earlier_means(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Means of theta (M, P) over rows visited before, and how many those were, (M, 1)."""
+    states = problem.states or [None] * problem.n_models
+    means = [np.zeros(problem.theta.shape[1]) if s is None else s[0] for s in states]
+    return np.stack(means), np.array([[0.0 if s is None else float(s[1])] for s in states])
 
 
 def say(problem: Problem, epoch, loss, objective, value) -> None:
@@ -173,7 +201,7 @@ def say(problem: Problem, epoch, loss, objective, value) -> None:
 class _Sweep:
     """A stack on a backend: what :class:`Blocks` and :class:`Rows` have in common."""
 
-    state: tuple[str, ...] = ("w", "b", "eta", "l2", "l1", "shrink")
+    state: tuple[str, ...] = ("w", "b", "eta", "l2", "l1", "shrink", "sum_w", "sum_b", "n_summed")
 
     def __init__(self, backend, problem: Problem):
         self.backend, self.xp, self.dtype = backend, backend.xp, problem.dtype
@@ -194,6 +222,10 @@ class _Sweep:
         self.y = labels(problem)
         self.step = eta * row_weights(problem) * self.y
         self.n_seen = np.zeros(problem.n_models, dtype=int)
+        self.averages = problem.options.get("average")
+        means, n = earlier_means(problem)
+        self.sum_w, self.sum_b = self.array(n * means[:, :-1]), self.array(n * means[:, -1:])
+        self.n_summed = self.array(n)
 
     def array(self, x):
         return self.backend.asarray(np.array(x, dtype=self.dtype))
@@ -238,6 +270,10 @@ class _Sweep:
     def theta(self) -> np.ndarray:
         theta = self.xp.concat([self.w, self.b], axis=1)
         return np.array(self.backend.to_numpy(theta), dtype=np.float64)
+
+    def average(self) -> np.ndarray:
+        sums = self.xp.concat([self.sum_w, self.sum_b], axis=1) / self.n_summed
+        return np.array(self.backend.to_numpy(sums), dtype=np.float64)
 
     def finite(self) -> np.ndarray:
         largest = self.xp.max(self.xp.abs(self.w), axis=1) + self.xp.abs(self.b[:, 0])
@@ -312,10 +348,17 @@ class Blocks(_Sweep):
             objective = loss + visited * (0.5 * self.l2 * norms_2)
 
         n_visited = xp.sum(visited, axis=1, keepdims=True)
+        if self.averages:
+            # What row i adds to theta is in it from then on.
+            lasting = xp.clip(n_visited - at, min=0.0) * u
+            added = xp.sum(lasting, axis=1, keepdims=True)
+            self.sum_w = self.sum_w + n_visited * self.w + (lasting[:, None, :] @ X)[:, 0, :]
+            self.sum_b = self.sum_b + n_visited * self.b + self.intercept_rate * added
+            self.n_summed = self.n_summed + n_visited
         kept = c ** xp.clip(n_visited - 1.0 - at, min=0.0)
         self.w = c**n_visited * self.w + ((u * kept)[:, None, :] @ X)[:, 0, :]
         self.b = self.b + self.intercept_rate * xp.sum(u, axis=1, keepdims=True)
-        mistakes = visited * xp.astype(y * p <= 0, visited.dtype)
+        mistakes = xp.astype(u != 0, visited.dtype)
         return xp.stack([xp.sum(part, axis=1) for part in (objective, loss, mistakes)], axis=1)
 
 
@@ -390,5 +433,9 @@ class Rows(_Sweep):
         clipped = xp.where(w > 0, down, xp.where(w < 0, up, w))
         self.w = xp.where(visited * has > 0, clipped, w)
         self.paid = self.paid + (self.w - w)
-        mistakes = visited * xp.astype(mistaken, visited.dtype)
+        if self.averages:
+            self.sum_w = self.sum_w + visited * self.w
+            self.sum_b = self.sum_b + visited * self.b
+            self.n_summed = self.n_summed + visited
+        mistakes = xp.astype(moved, visited.dtype)
         return xp.concat([objective, loss, mistakes], axis=1)

@@ -31,6 +31,9 @@ MANY_FEATURES = 33
 
 def train(backend, problem: Problem) -> Result:
     """Twin of ``perceptron.train``."""
+    if problem.options.get("average"):
+        # scikit-learn's loop takes the mean as it goes; ours do not.
+        return train_with_scikit_learn(problem)
     loaded = compiled.cache_info().currsize > 0
     worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
     if _work(problem) > worth and find_spec("numba"):
@@ -154,7 +157,7 @@ def learn_dense(X, y, weights, visits, w, paid, numbers, eta, l2, l1, intercept_
             loss = -y[row] * score
             tally[0] += loss
             tally[1] += loss
-            tally[2] += 1.0
+            tally[2] += 1.0 if weights[row] != 0.0 else 0.0
         if penalised:
             tally[0] += 0.5 * l2 * norm_2 + l1 * norm_1
             scale *= shrink
@@ -216,7 +219,7 @@ def learn_sparse(
             loss = -y[row] * score
             tally[0] += loss
             tally[1] += loss
-            tally[2] += 1.0
+            tally[2] += 1.0 if weights[row] != 0.0 else 0.0
         if penalised:
             tally[0] += 0.5 * l2 * norm_2 + l1 * norm_1
             scale *= shrink
@@ -258,7 +261,10 @@ def learn_sparse(
 def train_with_scikit_learn(problem: Problem) -> Result:
     """scikit-learn's compiled loop, model by model.
 
-    It keeps the course of training to itself: the loss is NaN, its curve empty, mistakes are -1.
+    It keeps the course of training to itself: the loss is NaN, its curve empty. Mistakes are
+    counted by one more feature, to which each adds the same tiny number; its products vanish in
+    the rounding, so that the scores are what they were. Penalties would shrink that count: under
+    one, mistakes are -1.
     """
     from sklearn.linear_model._base import make_dataset
     from sklearn.linear_model._sgd_fast import Hinge, _plain_sgd32, _plain_sgd64
@@ -268,6 +274,8 @@ def train_with_scikit_learn(problem: Problem) -> Result:
     X, y, weights = problem.X, perceptron.labels(problem), perceptron.row_weights(problem)
     X = X.astype(dtype, copy=False)
     constant_rate = 1
+    average = bool(problem.options.get("average"))
+    means, n_before = perceptron.earlier_means(problem)
     unused = np.random.RandomState(0)  # of draws with replacement, which are not made here
 
     def fit(m):
@@ -283,19 +291,21 @@ def train_with_scikit_learn(problem: Problem) -> Result:
             held_out[validation.rows] = True
 
             def score(w, b):
-                return validation.score((X[validation.rows] @ w + b)[:, None])
+                return validation.score((X[validation.rows] @ w[: X.shape[1]] + b)[:, None])
 
+        x, targets, factors = X[rows], y[m][rows], weights[m][rows]
+        start, mean = problem.theta[m, :-1], means[m, :-1]
+        if not kind:
+            x = _with_tally(x, targets, hyper["eta0"] * factors)
+            start, mean = np.append(start, 0.0), np.append(mean, 0.0)
         dataset, rate = make_dataset(
-            X[rows],
-            np.ascontiguousarray(y[m][rows]),
-            np.ascontiguousarray(weights[m][rows]),
-            random_state=unused,
+            x, np.ascontiguousarray(targets), np.ascontiguousarray(factors), random_state=unused
         )
         try:
-            w, b, _, _, n_iter = plain_sgd(
-                problem.theta[m, :-1].astype(dtype),
+            w, b, mean, mean_b, n_iter = plain_sgd(
+                start.astype(dtype),
                 problem.theta[m, -1],
-                *(None, 0.0),
+                *((mean.astype(dtype), means[m, -1]) if average else (None, 0.0)),
                 Hinge(0.0),
                 *(kind, l2 + l1, l1 / (l2 + l1) if kind else 0.0),
                 dataset,
@@ -308,24 +318,43 @@ def train_with_scikit_learn(problem: Problem) -> Result:
                 *(1.0, 1.0),
                 *(constant_rate, hyper["eta0"], 0.5),
                 0,
-                *(1.0, rate),
-                0,
+                *(1.0 + n_before[m, 0], rate),
+                int(average),
             )
         except ValueError as error:
             # It says where numbers have overflowed: "... occurred at epoch #3. ..."
             epoch = re.search(r"overflow.*#(\d+)", str(error))
             if epoch is None:
                 raise
-            return np.full(problem.theta.shape[1], np.nan), int(epoch[1])
-        return np.append(w.astype(np.float64), b), n_iter
+            nothing = np.full(problem.theta.shape[1], np.nan)
+            return nothing, nothing, -1, int(epoch[1])
+        n_mistakes = -1 if kind else round(float(w[-1]) / _tiny(dtype))
+        p = X.shape[1]
+        mean = np.append(mean[:p], mean_b) if average else start
+        return np.append(w[:p].astype(np.float64), b), mean, n_mistakes, n_iter
 
     fits = each(fit, range(problem.n_models), problem.options["n_jobs"])
-    n_iter = np.array([n for _, n in fits])
+    thetas, averages, mistakes, n_iter = map(np.array, zip(*fits, strict=True))
     return Result(
-        theta=np.array([theta for theta, _ in fits]),
+        theta=thetas,
         n_iter=n_iter,
         loss=np.full(problem.n_models, np.nan),
         converged=n_iter < problem.hyper["max_iter"][:, 0],
         curve=[[] for _ in fits],
-        extra={"mistakes": np.full(problem.n_models, -1)},
+        extra={"mistakes": mistakes} | ({"average": averages} if average else {}),
     )
+
+
+def _tiny(dtype) -> float:
+    """What a mistake adds to the tally: its square is zero in that type."""
+    return 2.0**-560 if dtype == np.float64 else 2.0**-100
+
+
+def _with_tally(X, y, steps):
+    """Rows with a feature more, for which an update ``y * step`` of theirs is the tiny number."""
+    steps = y.astype(np.float64) * steps
+    one = np.where(steps != 0, _tiny(X.dtype) / np.where(steps != 0, steps, 1.0), 0.0)
+    one = one.astype(X.dtype)[:, None]
+    if sp.issparse(X):
+        return sp.hstack([X, one], format="csr", dtype=X.dtype)
+    return np.concatenate([X, one], axis=1)
