@@ -32,7 +32,9 @@ MANY_FEATURES = 33
 def train(backend, problem: Problem) -> Result:
     """Twin of ``perceptron.train``."""
     if problem.options.get("average"):
-        # scikit-learn's loop takes the mean as it goes; ours do not.
+        # scikit-learn's loop takes the mean as it goes; those compiled here do not.
+        if problem.monitors is not None:
+            return perceptron.train(backend, problem)
         return train_with_scikit_learn(problem)
     loaded = compiled.cache_info().currsize > 0
     worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
