@@ -516,22 +516,39 @@ class TestStack:
         assert len(calls) == 5
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("shrinkage", [None, 0.2, "auto"])
-def test_array_api_strict(solver, shrinkage):
-    """The maths keeps to the standard."""
-    strict = pytest.importorskip("array_api_strict")
-    if solver == "svd" and shrinkage == "auto":
-        pytest.skip("not offered")
-    backend = Backend("strict", "cpu", strict)
-    X, y = make_rows()
-    for rows in (slice(None), slice(8)):  # eight rows of twenty features have the thin path
-        data = X if rows == slice(None) else np.random.RandomState(0).randn(8, 20)
-        lda = LinearDiscriminantAnalysis(solver=solver, shrinkage=shrinkage, priors=[0.5, 0.2, 0.3])
-        lda.fit(data, y[rows])
-        problem = lda.problem(data, y[rows], np.ones(len(data)))
-        (result,) = solve_many(backend, [problem])
-        coef = result.theta[0, : 3 * data.shape[1]].reshape(-1, 3).T
+class StrictBackend(Backend):
+    """The standard and nothing else, on a device that no array is on by accident."""
+
+    def __init__(self, xp):
+        super().__init__("strict", "device1", xp)
+
+    def asarray(self, x, dtype=None):
+        return self.xp.asarray(np.asarray(x, dtype=dtype), device=self.xp.Device(self.device))
+
+    def to_numpy(self, x):
+        return (
+            x
+            if isinstance(x, np.ndarray)
+            else np.from_dlpack(x.to_device(self.xp.Device("CPU_DEVICE")))
+        )
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("store_covariance", [False, True])
+@pytest.mark.parametrize(("solver", "shrinkage"), [*CONFIGURATIONS, ("svd", 0.3)])
+def test_array_api_strict(solver, shrinkage, store_covariance, weighted, wide):
+    backend = StrictBackend(pytest.importorskip("array_api_strict"))
+    X, y = make_rows(10, p=30) if wide else make_rows()
+    if wide and solver != "svd" and not shrinkage:
+        pytest.skip("no comparison: the covariance is singular")
+    w = np.arange(1.0, 1 + len(X)) if weighted else None
+    for priors in (None, [0.5, 0.2, 0.3]):
+        lda = LinearDiscriminantAnalysis(
+            solver=solver, shrinkage=shrinkage, priors=priors, store_covariance=store_covariance
+        ).fit(X, y, sample_weight=w)
+        (result,) = solve_many(backend, [lda.problem(X, y, w)])
+        coef = result.theta[0, : lda.coef_.size].reshape(lda.coef_.shape[::-1]).T
         assert_allclose(coef, lda.coef_, atol=1e-9 * np.abs(lda.coef_).max())
 
 

@@ -42,9 +42,9 @@ class Moments(NamedTuple):
     --------
     >>> import numpy as np
     >>> a = Moments(np.array([2.0]), np.array([[1.0]]), np.array([[[2.0]]]))  # rows 0 and 2
-    >>> b = Moments(np.array([1.0]), np.array([[4.0]]), np.array([[[0.0]]]))  # row 4
-    >>> [m.tolist() for m in merge(np, a, b)]  # rows 0, 2 and 4
-    [[3.0], [[2.0]], [[[8.0]]]]
+    >>> b = Moments(np.array([2.0]), np.array([[4.0]]), np.array([[[0.0]]]))  # row 4, twice
+    >>> [m.tolist() for m in merge(np, a, b)]  # rows 0, 2, 4 and 4
+    [[4.0], [[2.5]], [[[11.0]]]]
     """
 
     counts: object
