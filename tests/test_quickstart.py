@@ -32,7 +32,7 @@ def quickstart() -> ModuleType:
 
 @pytest.fixture
 def brief(quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example with a grid of one candidate: enough where the search is not the subject."""
+    """The example with a grid of one candidate, which goes the same way as four."""
     monkeypatch.setattr(quickstart, "GRID", {"mlpclassifier__alpha": [1e-4]})
     return quickstart
 
@@ -56,8 +56,8 @@ def check_output(out: str, backend: str) -> None:
     assert float(regression[2]) > 0.4
 
 
-def test_table_and_pictures(quickstart, backend, tmp_path, capsys):
-    quickstart.main(["--backend", backend, "--n-samples", "300", "--output", str(tmp_path / "new")])
+def test_table_and_pictures(brief, backend, tmp_path, capsys):
+    brief.main(["--backend", backend, "--n-samples", "300", "--output", str(tmp_path / "new")])
     check_output(capsys.readouterr().out, backend)
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
     assert set(pictures) == PICTURES
