@@ -332,7 +332,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
             return nothing, nothing, -1, int(epoch[1])
         n_mistakes = -1 if kind else round(float(w[-1]) / _tiny(dtype))
         p = X.shape[1]
-        mean = np.append(mean[:p], mean_b) if average else start
+        mean = np.append(mean[:p], mean_b) if average else np.zeros(p + 1)
         return np.append(w[:p].astype(np.float64), b), mean, n_mistakes, n_iter
 
     fits = each(fit, range(problem.n_models), problem.options["n_jobs"])
