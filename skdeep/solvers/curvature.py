@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from ..network import affine_backward, forward
+from ..network import affine_backward, forward, n_weights
 from .objective import LinearObjective, Point, shift_invariant
 from .whitening import BLOCK, MAX_FEATURES, inverse_root
 
@@ -54,12 +54,25 @@ def carriers(xp, h, share):
 
 
 class Products(NamedTuple):
-    """The Hessian as an operator, over the rows that carry all but a hundredth of it."""
+    """The Hessian as an operator, over the rows that carry all but a hundredth of it.
+
+    Directions need no more than that, nor more than float32, which halves the time. Its range is
+    short: X, w and the vectors are taken relative to their largest entries.
+
+    Parameters
+    ----------
+    objective : LinearObjective
+    X, predicted, w : arrays
+        Of those rows.
+    sizes : pair of arrays of shape ()
+        Largest entries of X and w.
+    """
 
     objective: LinearObjective
     X: Any
     predicted: Any
     w: Any
+    sizes: tuple[Any, Any]
 
     @classmethod
     def at(cls, objective: LinearObjective, point: Point) -> "Products":
@@ -68,23 +81,39 @@ class Products(NamedTuple):
         h = diagonal(xp, net.loss, predicted, data.w)
         rows = carriers(xp, xp.max(h, axis=(0, 1)), 0.01)
         # Gathering rows costs about as much as a product with them.
-        if rows.shape[0] > 0.7 * data.X.shape[0]:
-            return cls(objective, data.X, predicted, data.w)
-        X = data.X[rows] if hasattr(data.X, "toarray") else xp.take(data.X, rows, axis=0)
-        predicted = xp.take(xp.matrix_transpose(predicted), rows, axis=2)
-        w = data.w if data.w.shape[1] == 1 else xp.take(data.w, rows, axis=1)
-        return cls(objective, X, xp.matrix_transpose(predicted), w)
+        X, w, predicted = data.X, data.w, xp.matrix_transpose(predicted)
+        if rows.shape[0] < 0.7 * X.shape[0]:
+            X = X[rows] if hasattr(X, "toarray") else xp.take(X, rows, axis=0)
+            predicted = xp.take(predicted, rows, axis=2)
+            w = w if w.shape[1] == 1 else xp.take(w, rows, axis=1)
+        size_X, size_w = abs(X).max() if hasattr(X, "toarray") else _size(xp, X), _size(xp, w)
+        X = X / size_X
+        X = X.astype("float32") if hasattr(X, "toarray") else xp.astype(X, xp.float32)
+        predicted = xp.matrix_transpose(xp.astype(predicted, xp.float32))
+        w = xp.astype(w / size_w, xp.float32)
+        return cls(objective, X, predicted, w, (size_X, size_w))
 
     def __call__(self, v):
         """Hessian times v, both of shape (M, P)."""
-        objective = self.objective
-        xp, net = objective.xp, objective.net
-        dz = forward(xp, net, v, self.X)
+        xp, net, decay = self.objective.xp, self.objective.net, self.objective.data.decay
+        size_X, size_w = self.sizes
+        is_weight = xp.arange(v.shape[1], device=v.device) < n_weights(net)
+        unit = xp.where(is_weight, size_X * xp.ones_like(v[:1, :]), 1.0)
+        scaled = unit * v
+        size = xp.max(xp.abs(scaled), axis=1, keepdims=True)
+        size = xp.where(size > 0, size, 1.0)
+        dz = forward(xp, net, xp.astype(scaled / size, xp.float32), self.X)
         dz = net.loss.hessian_product(xp, self.predicted, self.w, dz)
         parts = [xp.reshape(affine_backward(xp, self.X, dz), (v.shape[0], -1))]
         if net.intercept:
             parts.append(xp.sum(dz, axis=-2))
-        return xp.concat(parts, axis=1) + objective.data.decay * v
+        return xp.astype(xp.concat(parts, axis=1), v.dtype) * unit * size * size_w + decay * v
+
+
+def _size(xp, x):
+    """The largest entry, or one."""
+    size = xp.max(xp.abs(x))
+    return xp.where(size > 0, size, 1.0)
 
 
 def diagonal(xp, loss, predicted, w):
@@ -101,8 +130,11 @@ class Blocks(NamedTuple):
 
     Parameters
     ----------
-    basis : array of shape (M, k, p, p) or (M, k, p, 1)
-        Inverse roots of the blocks; diagonal ones where p is large.
+    basis : array of shape (M, k, p, p) or None
+        Inverse roots of the blocks of unit diagonal, in float32, which halves the time and is
+        enough for a preconditioner; None where p is large.
+    scale : array of shape (M, k, p)
+        Inverse roots of the blocks' diagonals.
     mean : array of shape (M, k, p)
         Means of X under each block's curvature.
     total : array of shape (M, k, 1) or None
@@ -112,6 +144,7 @@ class Blocks(NamedTuple):
     """
 
     basis: Any
+    scale: Any
     mean: Any
     total: Any
     invariant: bool
@@ -129,34 +162,43 @@ class Blocks(NamedTuple):
             mean = xp.zeros_like(mean)
         l2 = decay[:, :1]
         if p <= MAX_FEATURES:
-            H = [_block(xp, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
-            H = xp.reshape(xp.stack(H), (M, k, p, p))
-            H = H + l2[..., None, None] * xp.eye(p, dtype=H.dtype, device=H.device)
-            basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
+            parts = [_block(xp, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
+            diagonals, blocks = (xp.stack(part) for part in zip(*parts, strict=True))
+            H = xp.reshape(diagonals, (M, k, p)) + l2[..., None]
+            scale = 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0))
+            share = xp.astype(l2[..., None] * scale * scale, blocks.dtype)
+            eye = xp.eye(p, dtype=blocks.dtype, device=blocks.device)
+            blocks = xp.reshape(blocks, (M, k, p, p)) + share[..., None] * eye
+            basis, _ = inverse_root(xp, blocks, float(xp.finfo(blocks.dtype).eps) ** 0.5)
         else:
             squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
             H = xp.reshape(flat @ squares, (M, k, p)) - total * mean * mean + l2[..., None]
-            basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
+            scale, basis = 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0)), None
         if not net.intercept:
-            return cls(basis, mean, None, shift_invariant(net))
+            return cls(basis, scale, mean, None, shift_invariant(net))
         total = xp.clip(total + decay[:, -1][:, None, None], min=tiny)
-        return cls(basis, mean, total, shift_invariant(net))
+        return cls(basis, scale, mean, total, shift_invariant(net))
 
     def take(self, xp, models) -> "Blocks":
-        cut = [None if x is None else xp.take(x, models, axis=0) for x in self[:3]]
+        cut = [None if x is None else xp.take(x, models, axis=0) for x in self[:4]]
         return Blocks(*cut, self.invariant)
 
     def __call__(self, xp, r):
         """Approximate inverse of the Hessian times r, both of shape (M, P)."""
-        M, k, p, _ = self.basis.shape
+        M, k, p = self.scale.shape
         R = xp.matrix_transpose(xp.reshape(r, (M, -1, k)))
         if self.invariant:
             R = R - xp.mean(R, axis=1, keepdims=True)
         W, b = R[..., :p], R[..., p:]
         if self.total is not None:
             W = W - self.mean * b
-        B, W = self.basis, W[..., None]
-        W = (B * B * W if B.shape[-1] == 1 else B @ (xp.matrix_transpose(B) @ W))[..., 0]
+        W = self.scale * W
+        if self.basis is not None:
+            B, size = self.basis, xp.max(xp.abs(W), axis=(1, 2), keepdims=True)
+            size = xp.where(size > 0, size, 1.0)  # float32 has a short range
+            small = xp.astype(W / size, B.dtype)[..., None]
+            W = size * xp.astype((B @ (xp.matrix_transpose(B) @ small))[..., 0], W.dtype)
+        W = self.scale * W
         if self.total is not None:
             b = b / self.total - xp.sum(self.mean * W, axis=-1, keepdims=True)
         R = xp.concat([W, b], axis=-1)
@@ -166,14 +208,30 @@ class Blocks(NamedTuple):
 
 
 def _block(xp, X, h, mean):
-    """Centred Gram matrix (p, p) over the rows that carry nine tenths of the curvature h."""
+    """Diagonal (p,) and, in float32, unit-diagonal form (p, p) of the Gram matrix under weights h.
+
+    It goes by the rows that carry nine tenths of the curvature, or every so many of them: for a
+    preconditioner twice as many rows as features will do.
+    """
+    n, p = X.shape
     rows = carriers(xp, h, 0.1)
+    half = xp.float32
     if rows.shape[0] == 0:
-        return xp.zeros((X.shape[1], X.shape[1]), dtype=h.dtype, device=h.device)
+        zeros = xp.zeros((p, p), dtype=half, device=h.device)
+        return xp.zeros((p,), dtype=h.dtype, device=h.device), zeros
     h = xp.take(h, rows)[:, None]
     if hasattr(X, "toarray"):
         X = X[rows]
         H = xp.asarray((X.T @ X.multiply(h).tocsr()).toarray())
-        return H - xp.sum(h) * mean[:, None] * mean[None, :]
+        H = H - xp.sum(h) * mean[:, None] * mean[None, :]
+        diagonal = xp.clip(xp.linalg.diagonal(H), min=0.0)
+        d = 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+        return diagonal, xp.astype(d[:, None] * H * d, half)
     X = (xp.take(X, rows, axis=0) - mean) * xp.sqrt(h)
-    return xp.matrix_transpose(X) @ X
+    diagonal = xp.sum(X * X, axis=0)
+    X = X[:: max(1, rows.shape[0] // (2 * p)), :]
+    some = xp.sum(X * X, axis=0)
+    X = xp.astype(X / xp.sqrt(xp.where(some > 0, some, 1.0)), half)
+    H = xp.matrix_transpose(X) @ X
+    missing = xp.astype((some == 0) & (diagonal > 0), half)
+    return diagonal, H + missing * xp.eye(p, dtype=half, device=H.device)

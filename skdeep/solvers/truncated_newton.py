@@ -6,9 +6,9 @@ from .objective import LinearObjective, Point, take_point
 from .run import Run
 
 # Most products with the Hessian for one direction.
-MAX_PRODUCTS = 25
+MAX_PRODUCTS = 10
 # Directions for which the preconditioner's blocks serve.
-BLOCKS_SERVE = 3
+BLOCKS_SERVE = 5
 
 
 def conjugate_gradients(xp, product, precondition, g):
@@ -79,7 +79,7 @@ def descend(backend, objective: LinearObjective, run: Run, point: Point, iterati
             return run.result()
         if blocks is None or age >= BLOCKS_SERVE:
             blocks, age = Blocks.at(objective, point), 0
-        elif left.size < blocks.basis.shape[0]:
+        elif left.size < blocks.mean.shape[0]:
             blocks = blocks.take(xp, backend.asarray(left))
         current, age = blocks, age + 1
         d = conjugate_gradients(

@@ -14,6 +14,8 @@ from .objective import shift_invariant
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.
 MAX_FEATURES = 1536
 
+# Rows that estimate the moments at least.
+MIN_ROWS = 4096
 # Rows that are centred at once.
 BLOCK = 8192
 
@@ -95,30 +97,57 @@ def _curvature(xp, loss, k, like) -> float:
     return float(curvature[0, 0])
 
 
+def _squares(X):
+    return X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
+
+
 def _moments(xp, X, w):
-    """Mean (1, p) and centred second moment (p, p) of X under row weights (1, n) of sum one."""
-    mean = w @ X
+    """Mean (1, p) and centred second moment (p, p) of X under row weights (1, n) of sum one.
+
+    Every so many rows will do where there are plenty. Correlations then shrink a little, which
+    keeps directions that the sample hardly knows from looking flat, and a feature that it misses
+    gets its variance.
+    """
+    p = X.shape[1]
+    step = max(1, X.shape[0] // max(MIN_ROWS, 16 * p))
+    some, v = X[::step, :], w[:, ::step]
+    v = v / xp.sum(v)
+    mean = v @ some
     if hasattr(X, "toarray"):
-        return mean, (X.T @ X.multiply(xp.matrix_transpose(w)).tocsr()).toarray() - mean.T @ mean
-    rows = xp.sqrt(xp.matrix_transpose(w))
-    second = xp.zeros((X.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
-    for start in range(0, X.shape[0], BLOCK):
-        stop = min(start + BLOCK, X.shape[0])
-        block = (X[start:stop, :] - mean) * rows[start:stop, :]
-        second = second + xp.matrix_transpose(block) @ block
-    return mean, second
+        weighted = some.multiply(xp.matrix_transpose(v)).tocsr()
+        second = (some.T @ weighted).toarray() - mean.T @ mean
+    else:
+        rows = xp.sqrt(xp.matrix_transpose(v))
+        second = xp.zeros((p, p), dtype=X.dtype, device=X.device)
+        for start in range(0, some.shape[0], BLOCK):
+            stop = min(start + BLOCK, some.shape[0])
+            block = (some[start:stop, :] - mean) * rows[start:stop, :]
+            second = second + xp.matrix_transpose(block) @ block
+    if step == 1:
+        return mean, second
+    variance = xp.linalg.diagonal(second)
+    missed = variance <= 0
+    if bool(xp.any(missed)):
+        mean = w @ X
+        exact = xp.clip((w @ _squares(X) - mean * mean)[0, :], min=0.0)
+        variance = xp.where(missed, exact, variance)
+    share = p / some.shape[0]
+    eye = xp.eye(p, dtype=w.dtype, device=w.device)
+    return mean, (1.0 - share) * second + (share * variance + xp.where(missed, variance, 0.0)) * eye
 
 
-def _inverse_of_triangle(xp, L):
-    """Inverse of lower triangular matrices, by halves: nearly all the work is products."""
-    p = L.shape[-1]
+def _inverse_of_root(xp, H):
+    """Inverses of the Cholesky factors of matrices, by halves: nearly all the work is products."""
+    p = H.shape[-1]
     if p <= 64:
-        return xp.linalg.inv(L)
+        return xp.linalg.inv(xp.linalg.cholesky(H))
     h = p // 2
-    A, C = _inverse_of_triangle(xp, L[..., :h, :h]), _inverse_of_triangle(xp, L[..., h:, h:])
-    B = -(C @ (L[..., h:, :h] @ A))
-    zeros = xp.zeros((*L.shape[:-2], h, p - h), dtype=L.dtype, device=L.device)
-    return xp.concat([xp.concat([A, zeros], axis=-1), xp.concat([B, C], axis=-1)], axis=-2)
+    A = _inverse_of_root(xp, H[..., :h, :h])
+    L = H[..., h:, :h] @ xp.matrix_transpose(A)
+    C = _inverse_of_root(xp, H[..., h:, h:] - L @ xp.matrix_transpose(L))
+    zeros = xp.zeros((*H.shape[:-2], h, p - h), dtype=H.dtype, device=H.device)
+    lower = xp.concat([-(C @ (L @ A)), C], axis=-1)
+    return xp.concat([xp.concat([A, zeros], axis=-1), lower], axis=-2)
 
 
 def inverse_root(xp, H, jitter):
@@ -134,13 +163,14 @@ def inverse_root(xp, H, jitter):
     H = d[..., :, None] * H * d[..., None, :]
     while True:
         try:
-            L = xp.linalg.cholesky(H + jitter * xp.eye(p, dtype=H.dtype, device=H.device))
+            jittered = H + jitter * xp.eye(p, dtype=H.dtype, device=H.device)
+            inverse = _inverse_of_root(xp, jittered)
             break
         except (np.linalg.LinAlgError, RuntimeError):  # RuntimeError: torch's
             jitter *= 100.0
             if not jitter < 1.0:
                 raise
-    return d[..., :, None] * xp.matrix_transpose(_inverse_of_triangle(xp, L)), jitter
+    return d[..., :, None] * xp.matrix_transpose(inverse), jitter
 
 
 def _pays(X, k) -> bool:
@@ -171,7 +201,7 @@ def whitening(backend, problem, data) -> Whitening:
         H = c * second + l2[..., None] * xp.eye(p, dtype=second.dtype, device=second.device)
         basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
     else:
-        mean, square = w @ X, w @ (X * X if not hasattr(X, "toarray") else X.multiply(X).tocsr())
+        mean, square = w @ X, w @ _squares(X)
         variance = square - mean * mean if net.intercept else square
         H = c * xp.maximum(variance, 1e-6 * square) + l2
         basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
