@@ -27,7 +27,7 @@ SKLEARN_RELEASE = "1.9"
 
 # Test module -> classes of ours that must be among its names.
 OWN_TESTS = {
-    "sklearn/linear_model/tests/test_logistic.py": ("LogisticRegression",),
+    "sklearn/linear_model/tests/test_logistic.py": ("LogisticRegression", "LogisticRegressionCV"),
     "sklearn/linear_model/tests/test_perceptron.py": ("Perceptron",),
     "sklearn/tests/test_discriminant_analysis.py": ("LinearDiscriminantAnalysis",),
     "sklearn/neural_network/tests/test_mlp.py": ("MLPClassifier", "MLPRegressor"),
