@@ -130,7 +130,7 @@ class LinearClassifier(LinearClassifierMixin, Model):
         X, W, b = (
             backend.asarray(array, dtype) for array in (X, self.coef_.T[None], self.intercept_)
         )
-        scores = backend.to_numpy(affine(backend.xp, X, W, b)[0, ...])
+        scores = backend.to_numpy(backend.kernel(affine)(backend.xp, X, W, b)[0, ...])
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
 

@@ -195,3 +195,15 @@ def test_losses_of_extreme_scores_are_finite(loss):
     value, grad = LOSSES[loss].value_and_grad(xp, raw, np.array([[[1.0, 0.0]]]), np.ones((1, 1)))
     assert np.isfinite(value).all() and np.isfinite(grad).all()
     np.testing.assert_array_equal(LOSSES[loss].predict(xp, raw), [[[0.0, 1.0]]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize("to_matrix", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
+def test_affine_twin(dtype, models, to_matrix):
+    rng = np.random.RandomState(0)
+    X, W, b = rng.randn(N, P), rng.randn(models, P, 5), rng.randn(models, 1, 5)
+    X, W, b = X.astype(dtype), W.astype(dtype), b.astype(dtype)
+    scores = get_backend("numpy").kernel(network.affine)(xp, to_matrix(X), W, b)
+    assert scores.dtype == dtype
+    np.testing.assert_allclose(scores, X @ W + b, rtol=1e-5, atol=1e-5)

@@ -22,6 +22,7 @@ class NumpyBackend(Backend):
         self._buffers, self._plans = {}, {}
         self.fused = {
             **TWINS,
+            network.affine: affine,
             network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
             network.backpropagate: self.backpropagate,
@@ -147,6 +148,13 @@ class _Plan:
         self.intercept_grads = [None if g is None else g.mT for g in intercept_grads]
         self.decayed = theta[:, : self.decay.shape[1]]
         self.decayed_grad = self.grad[:, : self.decay.shape[1]]
+
+
+def affine(xp, X, W, b):
+    """Twin of ``network.affine``: in single precision BLAS is faster at rows times few columns."""
+    if X.ndim == 2 and len(W) == 1 and b is not None and W.dtype == np.float32:
+        return (X @ W[0])[None] + b
+    return network.affine(xp, X, W, b)
 
 
 def make_backend(device: str | None, dtype: str | None) -> Backend:
