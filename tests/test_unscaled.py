@@ -1,0 +1,36 @@
+"""The default logistic regression meets its tolerance on features that nobody has scaled."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.exceptions import ConvergenceWarning
+
+from skdeep.linear_model import LogisticRegression
+
+
+def largest_gradient(model, X, y):
+    """Of the mean loss plus the penalty divided by C n, by its formula."""
+    codes = np.searchsorted(model.classes_, y)
+    scores = X @ model.coef_.T + model.intercept_
+    if scores.shape[1] == 1:
+        residual = expit(scores) - codes[:, None]
+    else:
+        residual = softmax(scores, axis=1) - (codes[:, None] == np.arange(scores.shape[1]))
+    weights = residual.T @ X / len(X) + model.coef_ / (model.C * len(X))
+    return max(np.abs(weights).max(), np.abs(residual.mean(axis=0)).max())
+
+
+@pytest.mark.parametrize(
+    ("load", "scale"), [(load_breast_cancer, 1.0), (load_wine, 1.0), (load_digits, 16.0)]
+)
+def test_default_meets_its_tolerance(load, scale):
+    X, y = load(return_X_y=True)
+    X = scale * X
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = LogisticRegression().fit(X, y)
+    assert (model.n_iter_ < model.max_iter).all()
+    assert largest_gradient(model, X, y) <= model.tol
