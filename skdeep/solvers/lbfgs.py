@@ -1,25 +1,20 @@
 """L-BFGS over a stack of models (Liu & Nocedal, 1989), whitened where the models are linear."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..problem import Problem, Result
+from . import truncated_newton
 from .line_search import wolfe
 from .objective import make_objective, take_point
 from .run import Run
-from .second_order import MAX_PARAMETERS, descend
-from .whitening import MAX_FEATURES, MIN_ROWS, whitening
+from .whitening import MAX_FEATURES, whitening
 
-# Rows of each class that a sample has at least.
-MIN_OF_CLASS = 20
 # Pairs of steps and gradient changes that approximate the Hessian.
 MEMORY = 10
-# Iterations after which a linear model's curvature has moved so far from where it was whitened that
-# Newton's method takes over, or as soon as its iterations cost about the same.
+# Iterations after which a linear model's curvature has moved too far from where it was whitened.
 HANDOVER = 20
-EARLY_HANDOVER, EARLY_WORK = 6, 3e6
 # The scores are computed afresh now and then, or the rounding of their updates would add up.
 REFRESH = 25
 
@@ -117,23 +112,17 @@ def solve(backend, problem) -> Result:
     """
     xp = backend.xp
     objective = make_objective(backend, problem)
-    run = Run(problem)
-    part = sampled(problem)
-    if part is not None:
-        sample = make_objective(backend, part)
-        point = _start(backend, problem, objective, sample, solve(backend, part).theta)
-        return descend(backend, objective, run, point, 0, sample)
+    linear = not problem.net.activations
     space = IDENTITY
-    if not problem.net.activations:
+    if linear:
         space = whitening(backend, problem, objective.data)
-    theta = backend.asarray(problem.theta, problem.dtype)
-    point = objective.at(theta)
+    run = Run(problem)
+    point = objective.at(backend.asarray(problem.theta, problem.dtype))
     g = space.gradient(xp, point.grad)
     history = None
-    handover = _handover(problem)
     for iteration in range(int(np.max(problem.hyper["max_iter"])) + 1):
-        if iteration == handover:
-            return descend(backend, objective, run, point, iteration)
+        if linear and iteration == HANDOVER:
+            return truncated_newton.descend(backend, objective, run, point, iteration)
         left = run.judge(backend, iteration, point)
         if left.size == 0:
             break
@@ -174,42 +163,6 @@ def solve(backend, problem) -> Result:
             history = History(*(keep * x for x in history))
         g = g_new
     return run.result()
-
-
-def sampled(problem: Problem) -> Problem | None:
-    """The problem over every so many rows, where they are plenty and enough of each class."""
-    n, p = problem.X.shape[0], problem.net.units[0]
-    step = n // max(MIN_ROWS, 16 * p)
-    if step < 4 or problem.net.activations or problem.theta.any() or problem.monitors:
-        return None
-    every = slice(None, None, step)
-    weights = problem.row_weights()
-    weights = np.broadcast_to(weights, (weights.shape[0], n))[:, every]
-    y, used = problem.y[..., every, :], (weights > 0)[..., None]
-    fewest = min(np.sum((y > 0) & used, axis=-2).min(), np.sum((y < 1) & used, axis=-2).min())
-    if fewest < MIN_OF_CLASS:
-        return None
-    return replace(problem, X=problem.X[every], y=y, weights=weights, rows=None)
-
-
-def _start(backend, problem: Problem, objective, sample, theta):
-    """The point where the sample has its minimum, or zero for models that it misleads."""
-    xp = backend.xp
-    zero, there = (backend.asarray(t, problem.dtype) for t in (problem.theta, theta))
-    point = objective.at(there)
-    worse = ~(point.value < sample.at(zero).value)
-    if not bool(xp.any(worse)):
-        return point
-    return objective.at(xp.where(worse[:, None], zero, there))
-
-
-def _handover(problem: Problem) -> int:
-    """The iteration at which Newton's method takes over."""
-    if problem.net.activations:
-        return -1
-    n, P = problem.X.shape[0], problem.theta.shape[1]
-    cheap = P <= MAX_PARAMETERS and n * P * P <= EARLY_WORK
-    return EARLY_HANDOVER if cheap else HANDOVER
 
 
 def memory(problem: Problem) -> float:

@@ -7,11 +7,15 @@ import numpy as np
 from scipy.linalg import LinAlgWarning
 
 from ..problem import Problem, Result
-from . import lbfgs
-from .objective import make_objective
+from . import lbfgs, truncated_newton
+from .curvature import hessian
+from .objective import make_objective, shift_invariant
 from .run import Run
-from .second_order import MAX_PARAMETERS, advance, descend, go_on, solve_exactly
-from .whitening import MAX_FEATURES
+from .truncated_newton import advance, go_on
+from .whitening import MAX_FEATURES, inverse_root
+
+# Beyond so many parameters the Hessian is not formed.
+MAX_PARAMETERS = 256
 
 
 def solve(backend, problem: Problem) -> Result:
@@ -39,7 +43,7 @@ def solve(backend, problem: Problem) -> Result:
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     fallback = np.zeros(problem.n_models, dtype=bool)
     if problem.theta.shape[1] > MAX_PARAMETERS:
-        result = descend(backend, objective, run, point, 0)
+        result = truncated_newton.descend(backend, objective, run, point, 0)
         return replace(result, extra={**result.extra, "fallback": fallback})
 
     iteration = 0
@@ -47,7 +51,7 @@ def solve(backend, problem: Problem) -> Result:
         objective, point, left = go_on(backend, objective, run, point, iteration)
         if left.size == 0:
             break
-        d, singular = solve_exactly(backend, objective, point, point.grad)
+        d, singular = _direction(backend, objective, point)
         if singular.any():
             fallback[run.models[singular]] = True
             run.failed |= singular
@@ -57,6 +61,27 @@ def solve(backend, problem: Problem) -> Result:
     if fallback.any():
         result = _fall_back(backend, problem, result, np.flatnonzero(fallback))
     return replace(result, extra={**result.extra, "fallback": fallback})
+
+
+def _direction(backend, objective, point):
+    """Newton's direction, zero where the Hessian is singular, and where that is."""
+    xp, net, decay = backend.xp, objective.net, objective.data.decay
+    H = hessian(objective, point)
+    M, P, k = *point.theta.shape, net.units[1]
+    if shift_invariant(net):
+        # Adding the same number to a feature's weights of all outputs of a softmax changes nothing.
+        # Where decay does not decide between them, curvature along that line does no harm.
+        size = xp.mean(xp.reshape(xp.linalg.diagonal(H), (M, -1, k)), axis=2)
+        free = xp.astype(decay[:, ::k] == 0, H.dtype)
+        line = xp.eye(P // k, dtype=H.dtype, device=H.device) * (size * free)[:, None, :] / k
+        line = line[:, :, None, :, None] * xp.ones((k, 1, k), dtype=H.dtype, device=H.device)
+        H = H + xp.reshape(line, (M, P, P))
+    B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
+    pivots = 1.0 / (xp.linalg.diagonal(H) * xp.linalg.diagonal(B) ** 2)
+    singular = ~(xp.min(pivots, axis=1) > 4.0 * jitter)
+    d = -(B @ (xp.matrix_transpose(B) @ point.grad[..., None]))[..., 0]
+    d = xp.where(singular[:, None], xp.zeros_like(d), d)
+    return d, backend.to_numpy(singular)
 
 
 def _fall_back(backend, problem: Problem, result: Result, models) -> Result:

@@ -12,9 +12,6 @@ import numpy as np
 from ..losses import softmax
 from ..network import Network, affine_backward, forward, n_weights, value_and_grad
 
-# Numbers of an array that stay in the cache with a few others of its size.
-CACHED = 16384
-
 
 class Point(NamedTuple):
     """Where M models stand: theta (M, P), objective (M,), gradient (M, P), scores (M, n, k)."""
@@ -76,20 +73,14 @@ def load(backend, problem) -> Data:
 def take_data(xp, data: Data, models) -> Data:
     """The data of some of the models."""
     return data._replace(
-        y=data.y if data.y.ndim == 2 else _take_rows(xp, data.y, models),
+        y=data.y if data.y.ndim == 2 else xp.take(data.y, models, axis=0),
         w=xp.take(data.w, models, axis=0),
         decay=xp.take(data.decay, models, axis=0),
     )
 
 
 def take_point(xp, point: Point, models) -> Point:
-    flat = (xp.take(x, models, axis=0) for x in point[:3])
-    return Point(*flat, None if point.raw is None else _take_rows(xp, point.raw, models))
-
-
-def _take_rows(xp, a, models):
-    """Some models of an array (M, n, k), class-major in memory as before."""
-    return xp.matrix_transpose(xp.take(xp.matrix_transpose(a), models, axis=0))
+    return Point(*(None if x is None else xp.take(x, models, axis=0) for x in point))
 
 
 class LinearObjective:
@@ -97,48 +88,15 @@ class LinearObjective:
 
     def __init__(self, backend, net: Network, data: Data):
         self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
-        self._value_and_grad = backend.kernel(net.loss.value_and_grad)
-
-    def loss(self, raw, change=None, step=None):
-        """Value (M,), gradient (M, n, k), and derivative (M,) along ``raw + step change``.
-
-        Row by row there is little to do but many passes to make: blocks of rows stay in the cache.
-        """
-        xp, (_, y, w, _) = self.xp, self.data
-        M, n, k = raw.shape
-        size = max(256, CACHED // (M * k)) if self.backend.device == "cpu" else n
-        if n < 2 * size:
-            return self._loss(xp, y, w, raw, change, step)
-        blocks = [slice(start, start + size) for start in range(0, n, size)]
-        parts = [
-            self._loss(
-                xp,
-                y[..., rows, :],
-                w if w.shape[1] == 1 else w[:, rows],
-                raw[:, rows, :],
-                None if change is None else change[:, rows, :],
-                step,
-            )
-            for rows in blocks
-        ]
-        values, grads, slopes = zip(*parts, strict=True)
-        grad = xp.matrix_transpose(xp.concat([xp.matrix_transpose(g) for g in grads], axis=2))
-        return sum(values), grad, None if change is None else sum(slopes)
-
-    def _loss(self, xp, y, w, raw, change, step):
-        if change is None:
-            return *self._value_and_grad(xp, raw, y, w), None
-        value, dz = self._value_and_grad(xp, raw + step[:, None, None] * change, y, w)
-        return value, dz, xp.sum(dz * change, axis=(-2, -1))
+        self._loss = backend.kernel(net.loss.value_and_grad)
 
     def take(self, models) -> "LinearObjective":
         return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
 
     def at(self, theta, raw=None) -> Point:
         """The point of given parameters; their scores are computed if not given."""
-        if raw is None:
-            raw = forward(self.xp, self.net, theta, self.data.X)
-        value, dz, _ = self.loss(raw)
+        raw = forward(self.xp, self.net, theta, self.data.X) if raw is None else raw
+        value, dz = self._loss(self.xp, raw, self.data.y, self.data.w)
         return self.point(theta, value + self.penalty(theta), raw, dz)
 
     def penalty(self, theta):
@@ -170,16 +128,18 @@ class LinearLine:
 
     def at(self, step):
         """Objective and its derivative along the line, each of shape (M,)."""
-        value, dz, slope = self.objective.loss(self.start.raw, self.draw, step)
-        self.last = (step, dz)
+        xp, data = self.objective.xp, self.objective.data
+        raw = self.start.raw + step[:, None, None] * self.draw
+        value, dz = self.objective._loss(xp, raw, data.y, data.w)
+        slope = xp.sum(dz * self.draw, axis=(-2, -1))
+        self.last = (step, raw, dz)
         bend = step * self.penalty_curvature
         penalty = self.penalty + step * (self.penalty_slope + 0.5 * bend)
         return value + penalty, slope + self.penalty_slope + bend
 
     def end(self, value) -> Point:
         """The point of the last step tried, where the objective was ``value``."""
-        step, dz = self.last
-        raw = self.start.raw + step[:, None, None] * self.draw
+        step, raw, dz = self.last
         theta = self.start.theta + step[:, None] * self.d
         return self.objective.point(theta, value, raw, dz)
 

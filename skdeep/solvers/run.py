@@ -50,7 +50,7 @@ class Run:
             fall = (self.value - value) / scale
         self.idle = np.where((fall > 4.0 * self.eps) | (size < self.best), 0, self.idle + 1)
         self.best = np.minimum(self.best, size)
-        self.value, self.size = value, size
+        self.value = value
 
         met = (size <= tol) | (fall <= ftol) | (self.idle >= PATIENCE)
         stop = met | self.failed | ~np.isfinite(size) | (iteration >= max_iter)
@@ -69,7 +69,7 @@ class Run:
                 met[stop],
             )
             self.evaluations[done] = self.n_fun
-            for name in ("models", "value", "size", "best", "idle", "failed"):
+            for name in ("models", "value", "best", "idle", "failed"):
                 setattr(self, name, getattr(self, name)[~stop])
         return np.flatnonzero(~stop)
 
