@@ -551,6 +551,12 @@ class LogisticRegressionCV(LogisticRegression):
         default = self.scoring is None or (isinstance(self.scoring, str) and self.scoring == "warn")
         return get_scorer("accuracy" if default else self.scoring)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # As in scikit-learn: ``l1_ratio_`` may hold None, which no other namespace has.
+        tags.array_api_support = False
+        return tags
+
 
 def _penalty(name: str, C: float, ratio: float | None) -> Penalty:
     return Penalty(name, C, {"l1": 1.0, "l2": 0.0}.get(name, ratio))
