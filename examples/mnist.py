@@ -34,9 +34,8 @@ def models(backend: str) -> dict:
             batch_size=100,
             learning_rate="cosine",
             learning_rate_init=2e-3,
-            weight_init="he_normal",
             n_iter_no_change=100,
-            max_iter=60,
+            max_iter=40,
             **net,
         ),
     }
