@@ -1,5 +1,6 @@
 """L-BFGS over a stack of models (Liu & Nocedal, 1989), whitened where the models are linear."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,11 @@ from .whitening import MAX_FEATURES, whitening
 
 # Pairs of steps and gradient changes that approximate the Hessian.
 MEMORY = 10
+# Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
+# begins in single precision, which halves that.
+LARGE = 2**21
 # Iterations after which a linear model's curvature has moved too far from where it was whitened.
-HANDOVER = 20
+HANDOVER, HANDOVER_LARGE = 12, 8
 # The scores are computed afresh now and then, or the rounding of their updates would add up.
 REFRESH = 25
 
@@ -110,19 +114,66 @@ def solve(backend, problem) -> Result:
     Byrd, Nocedal & Schnabel (1994), Representations of quasi-Newton matrices and their use in
     limited memory methods.
     """
-    xp = backend.xp
     objective = make_objective(backend, problem)
-    linear = not problem.net.activations
-    space = IDENTITY
-    if linear:
-        space = whitening(backend, problem, objective.data)
+    if problem.net.activations:
+        return _descend(backend, problem, objective, IDENTITY)
+    space = whitening(backend, problem, objective.data)
+    if problem.dtype != "float64" or problem.monitors or not _large(problem):
+        return _descend(backend, problem, objective, space)
+    draft = _draft(problem)
+    single = space.astype(backend.xp, backend.xp.float32)
+    first = _descend(backend, draft, make_objective(backend, draft), single)
+    left = np.maximum(problem.hyper["max_iter"] - first.n_iter[:, None], 0)
+    rest = replace(problem, theta=first.theta, hyper={**problem.hyper, "max_iter": left})
+    return _joined(first, _descend(backend, rest, objective, space))
+
+
+def _large(problem: Problem) -> bool:
+    """Whether passes over the rows are what an iteration costs."""
+    return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
+
+
+def _draft(problem: Problem) -> Problem:
+    """The problem in single precision, down to a gradient safely above its rounding."""
+    rounding = 4.0 * float(np.finfo("float32").eps) * float(max(problem.X.max(), -problem.X.min()))
+    tol = np.maximum(problem.hyper["tol"] - rounding, rounding)
+    return replace(problem, dtype="float32", hyper={**problem.hyper, "tol": tol})
+
+
+def _joined(first: Result, rest: Result) -> Result:
+    """The result of a descent in two parts."""
+    curve = [a + b for a, b in zip(first.curve, rest.curve, strict=True)]
+    n_fun = first.extra["n_fun"] + rest.extra["n_fun"]
+    return replace(rest, n_iter=first.n_iter + rest.n_iter, curve=curve, extra={"n_fun": n_fun})
+
+
+def _descend(backend, problem: Problem, objective, space) -> Result:
     run = Run(problem)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
+    return take_turns(backend, problem, objective, space, run, point, 0)
+
+
+def take_turns(backend, problem, objective, space, run: Run, point, iteration: int) -> Result:
+    """Walk until every model has stopped: by L-BFGS, for linear models in turns with Newton."""
+    turn = np.inf if problem.net.activations else _handover(problem)
+    while True:
+        point, iteration = _walk(backend, objective, space, run, point, iteration, turn)
+        if run.models.size == 0:
+            return run.result()
+        point, iteration = truncated_newton.walk(backend, objective, run, point, iteration)
+        if run.models.size == 0:
+            return run.result()
+
+
+def _walk(backend, objective, space, run: Run, point, iteration: int, turn: float):
+    """Make ``turn`` iterations of L-BFGS with the models of the run that have not stopped."""
+    xp, end = backend.xp, iteration + turn
+    if len(run.models) < run.n_models:
+        models = backend.asarray(run.models)
+        objective, space = objective.take(models), space.take(xp, models)
     g = space.gradient(xp, point.grad)
     history = None
-    for iteration in range(int(np.max(problem.hyper["max_iter"])) + 1):
-        if linear and iteration == HANDOVER:
-            return truncated_newton.descend(backend, objective, run, point, iteration)
+    while iteration < end:
         left = run.judge(backend, iteration, point)
         if left.size == 0:
             break
@@ -154,7 +205,8 @@ def solve(backend, problem) -> Result:
             run.note_failure(backend, step.ok, slope, fresh)
         run.n_fun += step.n_trials
         point = line.end(value)
-        if iteration % REFRESH == REFRESH - 1:
+        iteration += 1
+        if iteration % REFRESH == 0:
             point = objective.at(point.theta)
         g_new = space.gradient(xp, point.grad)
         history = push(xp, history, size[:, None] * d, g_new - g)
@@ -162,7 +214,14 @@ def solve(backend, problem) -> Result:
             keep = xp.astype(step.ok, g.dtype)[:, None, None]
             history = History(*(keep * x for x in history))
         g = g_new
-    return run.result()
+    return point, iteration
+
+
+def _handover(problem: Problem) -> int:
+    """The iteration at which Newton's method takes over: the later, the more its blocks cost."""
+    n, p = problem.X.shape[0], problem.net.units[0]
+    gram = p * p // n if p <= MAX_FEATURES else 0
+    return HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
 
 
 def memory(problem: Problem) -> float:

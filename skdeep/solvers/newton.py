@@ -12,7 +12,7 @@ from .curvature import hessian
 from .objective import make_objective, shift_invariant
 from .run import Run
 from .truncated_newton import advance, go_on
-from .whitening import MAX_FEATURES, inverse_root
+from .whitening import MAX_FEATURES, inverse_root, whitening
 
 # Beyond so many parameters the Hessian is not formed.
 MAX_PARAMETERS = 256
@@ -43,7 +43,11 @@ def solve(backend, problem: Problem) -> Result:
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     fallback = np.zeros(problem.n_models, dtype=bool)
     if problem.theta.shape[1] > MAX_PARAMETERS:
-        result = truncated_newton.descend(backend, objective, run, point, 0)
+        point, iteration = truncated_newton.walk(backend, objective, run, point, 0)
+        result = run.result()
+        if run.models.size > 0:
+            space = whitening(backend, problem, objective.data)
+            result = lbfgs.take_turns(backend, problem, objective, space, run, point, iteration)
         return replace(result, extra={**result.extra, "fallback": fallback})
 
     iteration = 0

@@ -83,12 +83,22 @@ def take_point(xp, point: Point, models) -> Point:
     return Point(*(None if x is None else xp.take(x, models, axis=0) for x in point))
 
 
+def loss_along(xp, loss, raw, change, step, y, w):
+    """The loss at scores ``raw + step change``: value (M,), scores, their gradient, and slope (M,).
+
+    Row by row there is little to do: passes over memory are what it costs.
+    """
+    raw = raw + step[:, None, None] * change
+    value, dz = loss.value_and_grad(xp, raw, y, w)
+    return value, raw, dz, xp.sum(dz * change, axis=(-2, -1))
+
+
 class LinearObjective:
     """The objective of networks without a hidden layer."""
 
     def __init__(self, backend, net: Network, data: Data):
         self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
-        self._loss = backend.kernel(net.loss.value_and_grad)
+        self.loss_along = backend.kernel(loss_along)
 
     def take(self, models) -> "LinearObjective":
         return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
@@ -96,7 +106,7 @@ class LinearObjective:
     def at(self, theta, raw=None) -> Point:
         """The point of given parameters; their scores are computed if not given."""
         raw = forward(self.xp, self.net, theta, self.data.X) if raw is None else raw
-        value, dz = self._loss(self.xp, raw, self.data.y, self.data.w)
+        value, dz = self.net.loss.value_and_grad(self.xp, raw, self.data.y, self.data.w)
         return self.point(theta, value + self.penalty(theta), raw, dz)
 
     def penalty(self, theta):
@@ -128,10 +138,16 @@ class LinearLine:
 
     def at(self, step):
         """Objective and its derivative along the line, each of shape (M,)."""
-        xp, data = self.objective.xp, self.objective.data
-        raw = self.start.raw + step[:, None, None] * self.draw
-        value, dz = self.objective._loss(xp, raw, data.y, data.w)
-        slope = xp.sum(dz * self.draw, axis=(-2, -1))
+        objective = self.objective
+        value, raw, dz, slope = objective.loss_along(
+            objective.xp,
+            objective.net.loss,
+            self.start.raw,
+            self.draw,
+            step,
+            objective.data.y,
+            objective.data.w,
+        )
         self.last = (step, raw, dz)
         bend = step * self.penalty_curvature
         penalty = self.penalty + step * (self.penalty_slope + 0.5 * bend)

@@ -1,11 +1,13 @@
 """The bookkeeping of full-batch solvers."""
 
+from functools import cached_property
+
 import numpy as np
 
 from ..problem import Problem, Result
 
 # Iterations in which neither the objective nor the gradient's best size improved measurably, after
-# which a model counts as converged: both are then at the rounding of their type.
+# which a model stops. It counts as converged if its gradient is at the rounding of its type.
 PATIENCE = 10
 
 
@@ -18,8 +20,9 @@ class Run:
         for name, default in (("max_fun", np.inf), ("ftol", -np.inf)):
             hyper[name] = np.broadcast_to(problem.hyper.get(name, default), (M, 1))[:, 0]
         self.hyper = hyper
-        self.monitors = problem.monitors
+        self.problem = problem
         self.eps = float(np.finfo(problem.dtype).eps)
+        self.n_models = M
         self.models = np.arange(M)  # those still walking
         self.n_fun = 1
         self.value = np.full(M, np.inf)
@@ -32,6 +35,12 @@ class Run:
         self.converged = np.zeros(M, dtype=bool)
         self.evaluations = np.zeros(M, dtype=int)
         self.curve: list[list[float]] = [[] for _ in range(M)]
+
+    @cached_property
+    def reach(self) -> float:
+        """What entries of a gradient are of the order of, at most: those of X, or one."""
+        X = self.problem.X
+        return max(float(X.max()), -float(X.min()), 1.0)
 
     def tol(self):
         """The tolerances of the models still walking."""
@@ -52,8 +61,11 @@ class Run:
         self.best = np.minimum(self.best, size)
         self.value = value
 
-        met = (size <= tol) | (fall <= ftol) | (self.idle >= PATIENCE)
-        stop = met | self.failed | ~np.isfinite(size) | (iteration >= max_iter)
+        idle = self.idle >= PATIENCE
+        met = (size <= tol) | (fall <= ftol)
+        if idle.any():
+            met |= idle & (size <= self.eps**0.5 * self.reach)
+        stop = met | idle | self.failed | ~np.isfinite(size) | (iteration >= max_iter)
         stop |= self.n_fun >= max_fun
         if iteration > 0:
             for model, loss in zip(models, value, strict=True):
@@ -74,9 +86,12 @@ class Run:
         return np.flatnonzero(~stop)
 
     def _monitor(self, backend, iteration, point):
-        if self.monitors is None:
+        if self.problem.monitors is None:
             return False
-        thetas, monitors = backend.to_numpy(point.theta), [self.monitors[m] for m in self.models]
+        thetas, monitors = (
+            backend.to_numpy(point.theta),
+            [self.problem.monitors[m] for m in self.models],
+        )
         return np.asarray(
             [
                 monitor is not None and bool(monitor(iteration, theta, value))
@@ -87,7 +102,7 @@ class Run:
     def note_failure(self, backend, ok, slope, steepest=True):
         """Stop models that find no lower point in the best direction they have.
 
-        Where the decrease to expect is below the rounding of the objective they count as converged.
+        Where the decrease to expect is below the rounding of the objective they have come to rest.
         """
         ok, slope = backend.to_numpy(ok), backend.to_numpy(slope).astype("float64")
         self.failed |= ~ok & steepest

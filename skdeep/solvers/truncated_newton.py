@@ -1,5 +1,9 @@
 """Truncated Newton over a stack of linear models: directions by conjugate gradients."""
 
+from itertools import count
+
+import numpy as np
+
 from .curvature import Blocks, Products
 from .line_search import wolfe
 from .objective import LinearObjective, Point, take_point
@@ -7,6 +11,8 @@ from .run import Run
 
 # Most products with the Hessian for one direction.
 MAX_PRODUCTS = 10
+# Iterations in which the gradient has to halve, or another method may try.
+PATIENCE = 8
 # Directions for which the preconditioner's blocks serve.
 BLOCKS_SERVE = 5
 
@@ -69,14 +75,27 @@ def advance(backend, objective: LinearObjective, run: Run, point: Point, d) -> P
     return line.end(value)
 
 
-def descend(backend, objective: LinearObjective, run: Run, point: Point, iteration: int):
-    """Go on from a point until every model has stopped; the result is in ``run``."""
-    xp, blocks = backend.xp, None
-    age = 0
-    while True:
+def walk(backend, objective: LinearObjective, run: Run, point: Point, iteration: int):
+    """Go on from a point until every model has stopped, or one has come to a crawl.
+
+    Returns
+    -------
+    point : Point
+        Where the models that have not stopped are.
+    iteration : int
+    """
+    xp, blocks, age = backend.xp, None, 0
+    if len(run.models) < run.n_models:
+        objective = objective.take(backend.asarray(run.models))
+    before = np.full(run.n_models, np.inf)
+    for made in count():
+        if made % PATIENCE == 0:
+            if (run.best > 0.5 * before[run.models]).any():
+                return point, iteration
+            before[run.models] = run.best
         objective, point, left = go_on(backend, objective, run, point, iteration)
         if left.size == 0:
-            return run.result()
+            return point, iteration
         if blocks is None or age >= BLOCKS_SERVE:
             blocks, age = Blocks.at(objective, point), 0
         elif left.size < blocks.mean.shape[0]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..network import affine, affine_backward
 from .objective import shift_invariant
 
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.
@@ -23,16 +24,17 @@ BLOCK = 8192
 class Whitening(NamedTuple):
     """Maps between parameters ``(w, b)`` and whitened ones, for gradients and directions.
 
+    A model's ``B`` is ``basis diag(scale)``. The basis serves all models, in one product.
+
     Parameters
     ----------
     shape : tuple of int
         Features and outputs.
     mean : array of shape (M, p), or (1, p) for all models, or None
         Means of X, if there is an intercept: the whitened intercept belongs to the centred X.
-    basis : array of shape (U, p, p) or (U, p, 1)
-        A triangular matrix, or a diagonal one, for each of U distinct penalties.
-    which : array of int of shape (M,) or None
-        The basis of each model; None if there is but one.
+    basis : array of shape (p, p) or None
+        None stands for the identity.
+    scale : array of shape (M, p, 1), or (1, p, 1) for all models
     intercept_scale : float
     invariant : bool
         Whether only differences between outputs count.
@@ -41,20 +43,22 @@ class Whitening(NamedTuple):
     shape: tuple[int, int]
     mean: Any
     basis: Any
-    which: Any
+    scale: Any
     intercept_scale: float
     invariant: bool
 
     def take(self, xp, models) -> "Whitening":
-        cut = self
-        if self.which is not None:
-            cut = cut._replace(which=xp.take(self.which, models))
-        if self.mean is not None and self.mean.shape[0] > 1:
-            cut = cut._replace(mean=xp.take(self.mean, models, axis=0))
-        return cut
+        def cut(x):
+            return x if x is None or x.shape[0] == 1 else xp.take(x, models, axis=0)
 
-    def _bases(self, xp):
-        return self.basis if self.which is None else xp.take(self.basis, self.which, axis=0)
+        return self._replace(mean=cut(self.mean), scale=cut(self.scale))
+
+    def astype(self, xp, dtype) -> "Whitening":
+        def cast(x):
+            return x if x is None else xp.astype(x, dtype)
+
+        mean, basis, scale = (cast(x) for x in (self.mean, self.basis, self.scale))
+        return self._replace(mean=mean, basis=basis, scale=scale)
 
     def _split(self, xp, v):
         p, k = self.shape
@@ -66,15 +70,14 @@ class Whitening(NamedTuple):
         w, b = self._split(xp, g)
         if self.mean is not None:
             w = w - self.mean[:, :, None] * b
-        B = self._bases(xp)
-        w = B * w if B.shape[-1] == 1 else xp.matrix_transpose(B) @ w
-        return xp.reshape(xp.concat([w, self.intercept_scale * b], axis=1), g.shape)
+        w = w if self.basis is None else affine_backward(xp, self.basis, w)
+        return xp.reshape(xp.concat([self.scale * w, self.intercept_scale * b], axis=1), g.shape)
 
     def direction(self, xp, d):
         """The direction in the original coordinates."""
         w, b = self._split(xp, d)
-        B = self._bases(xp)
-        w = B * w if B.shape[-1] == 1 else B @ w
+        w = self.scale * w
+        w = w if self.basis is None else affine(xp, self.basis, w, None)
         if self.invariant:
             # Sums over outputs are zero but for rounding, which B may have blown up.
             w = w - xp.mean(w, axis=2, keepdims=True)
@@ -183,30 +186,43 @@ def _pays(X, k) -> bool:
     return True
 
 
+def _axes(xp, second):
+    """Principal values (p,) and axes (p, p) of a second moment, which those of all penalties are.
+
+    Features of much smaller variance than the largest are scaled up first, or they would drown in
+    its rounding. Directions without variance do not: rounding in them must not blow up.
+    """
+    eps, variance = float(xp.finfo(second.dtype).eps), xp.linalg.diagonal(second)
+    small = eps**0.5 * xp.max(variance)
+    scale = xp.sqrt(xp.clip(small / xp.where(variance > 0, variance, small), min=1.0))
+    values, axes = xp.linalg.eigh(scale[:, None] * second * scale)
+    rounding = eps * xp.max(values)
+    values = xp.where(values > values.shape[0] * rounding, values, rounding / eps**0.5)
+    return values, scale[:, None] * axes
+
+
 def whitening(backend, problem, data) -> Whitening:
-    """Whitening for the models of a linear problem, shared as far as their penalties agree."""
+    """Whitening for the models of a linear problem."""
     xp, net, X = backend.xp, problem.net, data.X
     p, k = net.units
     w = xp.mean(data.w, axis=0, keepdims=True)
     if w.shape[1] == 1:
         w = xp.full((1, X.shape[0]), 1.0 / X.shape[0], dtype=w.dtype, device=w.device)
     c = _curvature(xp, net.loss, k, data.w)
-    values, which = np.unique(problem.hyper["l2"][:, 0], return_inverse=True)
-    l2 = backend.asarray(values[:, None], problem.dtype)
-    which = None if len(values) == 1 else backend.asarray(which)
+    l2 = backend.asarray(problem.hyper["l2"], problem.dtype)
     if _pays(X, k):
         mean, second = _moments(xp, X, w)
         if not net.intercept:
             second = second + xp.matrix_transpose(mean) @ mean
-        H = c * second + l2[..., None] * xp.eye(p, dtype=second.dtype, device=second.device)
-        basis, _ = inverse_root(xp, H, float(xp.finfo(H.dtype).eps) ** 0.5)
+        values, basis = _axes(xp, second)
+        H = c * values + l2 * xp.sum(basis * basis, axis=0)
     else:
         mean, square = w @ X, w @ _squares(X)
         variance = square - mean * mean if net.intercept else square
-        H = c * xp.maximum(variance, 1e-6 * square) + l2
-        basis = (1.0 / xp.sqrt(xp.where(H > 0, H, xp.ones_like(H))))[..., None]
+        basis, H = None, c * xp.maximum(variance, 1e-6 * square) + l2
     if not net.intercept:
         mean = None
     elif data.w.shape[1] > 1:
         mean = data.w @ X  # each model's own
-    return Whitening((p, k), mean, basis, which, c**-0.5, shift_invariant(net))
+    scale = 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0))[..., None]
+    return Whitening((p, k), mean, basis, scale, c**-0.5, shift_invariant(net))

@@ -1,0 +1,165 @@
+"""L-BFGS on linear models: its coordinates, its turns with Newton's method, its two precisions."""
+
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.linear_model
+from numpy.testing import assert_allclose
+from scipy.special import softmax
+from sklearn.datasets import load_digits, make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
+
+from skdeep import fit_many
+from skdeep.backends import get_backend
+from skdeep.backends.numpy_backend import CACHED, loss_along
+from skdeep.linear_model import LogisticRegression
+from skdeep.linear_model.logistic_problem import Penalty, make_problem
+from skdeep.losses import LOSSES
+from skdeep.solvers import objective
+from skdeep.solvers.lbfgs import LARGE
+from skdeep.solvers.whitening import whitening
+
+
+def gradient(model, X, y) -> float:
+    """Largest entry of the gradient that the stopping rule is about."""
+    codes = np.searchsorted(model.classes_, y)
+    scores = X @ model.coef_.T + model.intercept_
+    if scores.shape[1] == 1:
+        residual = 1.0 / (1.0 + np.exp(-scores)) - codes[:, None]
+    else:
+        residual = softmax(scores, axis=1) - np.eye(scores.shape[1])[codes]
+    n = len(y)
+    weights = residual.T @ X / n + model.coef_ / (model.C * n)
+    return max(abs(weights).max(), abs(residual.mean(axis=0)).max())
+
+
+def problem(X, y, Cs, fit_intercept=True):
+    classes, codes = np.unique(y, return_inverse=True)
+    return make_problem(
+        X,
+        codes,
+        len(classes),
+        [Penalty("l2", C, 0.0) for C in Cs],
+        solver="lbfgs",
+        dtype="float64",
+        tol=1e-4,
+        max_iter=100,
+        fit_intercept=fit_intercept,
+        intercept_scaling=1.0,
+    )
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept):
+    X, y = make_classification(
+        n_samples=300,
+        n_features=8,
+        n_informative=6,
+        n_redundant=0,
+        n_classes=n_classes,
+        random_state=0,
+    )
+    X = X * np.logspace(-1, 2, 8) + 3.0
+    Cs = [1e-4, 1.0, 100.0]
+    stack, backend = problem(X, y, Cs, fit_intercept), get_backend("numpy")
+    space = whitening(backend, stack, objective.load(backend, stack))
+    k = stack.net.units[1]
+    P = stack.theta.shape[1]
+    # Softmax knows differences between outputs only: take a direction for the first output alone.
+    curvature = 0.25 if k == 1 else 1.0 / k
+    p = X.shape[1]
+    for m, C in enumerate(Cs):
+        extended = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
+        H = curvature * extended.T @ extended / len(X)
+        H[:p, :p] += np.eye(p) / (C * len(X))
+        one = space.take(np, np.array([m]))._replace(invariant=False)
+        B = np.zeros((P // k, P // k))
+        for j in range(P // k):
+            d = np.zeros((1, P // k, k))
+            d[0, j, 0] = 1.0
+            B[:, j] = one.direction(np, d.reshape(1, P)).reshape(P // k, k)[:, 0]
+        assert_allclose(B.T @ H @ B, np.eye(P // k), atol=1e-8)
+        g = np.random.RandomState(m).randn(1, P // k, k)
+        expected = np.einsum("ij,mik->mjk", B, g)
+        assert_allclose(one.gradient(np, g.reshape(1, P)).reshape(g.shape), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss, k", [("log_loss", 3), ("binary_log_loss", 1)])
+def test_blocks_of_rows_add_up(loss, k, weighted, dtype):
+    rng = np.random.RandomState(0)
+    M, n = 2, CACHED // (2 * k) + 100
+    raw, change = (rng.randn(M, k, n).astype(dtype).mT for _ in range(2))
+    y = (rng.rand(n, k) < 0.5).astype(dtype) if k == 1 else np.eye(k, dtype=dtype)[np.arange(n) % k]
+    w = rng.rand(M, n).astype(dtype) if weighted else np.full((M, 1), 1.0, dtype)
+    step = np.array([0.5, 2.0], dtype)
+    arguments = np, LOSSES[loss], raw, change, step, y, w / n
+    found, expected = loss_along(*arguments), objective.loss_along(*arguments)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == dtype
+        assert_allclose(ours, theirs, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-7)
+
+
+@pytest.mark.parametrize("C", [1.0, 1e4, np.inf])
+@pytest.mark.parametrize("spread", [0, 1, 2])
+def test_no_warning_means_a_small_gradient(C, spread):
+    # Constant and rare features, separable classes: where Newton's directions come to nothing.
+    X, y = load_digits(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    X *= 10.0 ** np.random.RandomState(0).uniform(-spread, spread, X.shape[1])
+    model = LogisticRegression(C=C, max_iter=500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.fit(X, y)
+    assert gradient(model, X, y) <= model.tol
+
+
+@pytest.fixture(scope="module")
+def many_rows():
+    X, y = make_classification(
+        n_samples=12_000,
+        n_features=60,
+        n_informative=20,
+        n_redundant=0,
+        n_classes=3,
+        random_state=0,
+    )
+    assert X.shape[0] * 3 * (X.shape[1] + 1) >= LARGE
+    return X, y
+
+
+@pytest.mark.parametrize("tol", [1e-4, 1e-10])
+def test_a_start_in_single_precision_ends_in_double(many_rows, tol):
+    X, y = many_rows
+    model = LogisticRegression(tol=tol).fit(X, y)
+    assert model.coef_.dtype == np.float64
+    assert gradient(model, X, y) <= tol
+    reference = sklearn.linear_model.LogisticRegression(solver="newton-cg", tol=1e-10).fit(X, y)
+    assert_allclose(model.coef_, reference.coef_, atol=1e-6 if tol < 1e-8 else 1e-2)
+
+
+def test_large_entries_do_not_stop_it_early(many_rows):
+    X, y = many_rows
+    model = LogisticRegression(tol=1e-6).fit(255.0 * X + 100.0, y)
+    assert gradient(model, 255.0 * X + 100.0, y) <= 1e-6
+
+
+def test_iterations_of_both_precisions_count(many_rows):
+    X, y = many_rows
+    for max_iter in (0, 1, 5):
+        with pytest.warns(ConvergenceWarning):
+            model = LogisticRegression(max_iter=max_iter).fit(X, y)
+        assert model.n_iter_ == max_iter
+
+
+def test_a_stack_is_its_models(many_rows):
+    X, y = many_rows
+    Cs = [1e-4, 1e-2, 1.0]
+    together = fit_many([LogisticRegression(C=C, tol=1e-8) for C in Cs], X, y)
+    for C, model in zip(Cs, together, strict=True):
+        alone = LogisticRegression(C=C, tol=1e-8).fit(X, y)
+        assert_allclose(model.coef_, alone.coef_, atol=1e-6)
