@@ -8,15 +8,23 @@ import numpy as np
 from ..problem import Problem, Result
 from . import truncated_newton
 from .line_search import wolfe
-from .objective import make_objective, take_point
+from .objective import (
+    LinearObjective,
+    NetworkObjective,
+    Point,
+    make_objective,
+    take_point,
+)
 from .run import Run
-from .whitening import MAX_FEATURES, whitening
+from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 
 # Pairs of steps and gradient changes that approximate the Hessian.
 MEMORY = 10
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
 # begins in single precision, which halves that.
 LARGE = 2**21
+# Iterations that are made over a part of the rows first, where there are several times as many.
+REHEARSAL = 12
 # Iterations after which a linear model's curvature has moved too far from where it was whitened.
 HANDOVER, HANDOVER_LARGE = 12, 8
 # The scores are computed afresh now and then, or the rounding of their updates would add up.
@@ -90,6 +98,33 @@ def quasi_newton(xp, history: History, g):
     return -(gamma * g + xp.matrix_transpose(S) @ b - gamma * (Yt @ a))[..., 0]
 
 
+class State(NamedTuple):
+    """What M models carry from iteration to iteration; ``g`` is the gradient in their space."""
+
+    objective: LinearObjective | NetworkObjective
+    space: Any
+    point: Point
+    g: Any
+    history: History | None
+
+    @classmethod
+    def start(cls, xp, objective, space, point: Point, history=None) -> "State":
+        return cls(objective, space, point, space.gradient(xp, point.grad), history)
+
+    def take(self, xp, models) -> "State":
+        """The state of some of the models."""
+        history = self.history
+        if history is not None:
+            history = History(*(xp.take(x, models, axis=0) for x in history))
+        return State(
+            self.objective.take(models),
+            self.space.take(xp, models),
+            take_point(xp, self.point, models),
+            xp.take(self.g, models, axis=0),
+            history,
+        )
+
+
 def solve(backend, problem) -> Result:
     """Minimise the objective of every model by L-BFGS.
 
@@ -122,7 +157,7 @@ def solve(backend, problem) -> Result:
         return _descend(backend, problem, objective, space)
     draft = _draft(problem)
     single = space.astype(backend.xp, backend.xp.float32)
-    first = _descend(backend, draft, make_objective(backend, draft), single)
+    first = _descend(backend, draft, *_rehearsed(backend, draft, single))
     left = np.maximum(problem.hyper["max_iter"] - first.n_iter[:, None], 0)
     rest = replace(problem, theta=first.theta, hyper={**problem.hyper, "max_iter": left})
     return _joined(first, _descend(backend, rest, objective, space))
@@ -147,74 +182,110 @@ def _joined(first: Result, rest: Result) -> Result:
     return replace(rest, n_iter=first.n_iter + rest.n_iter, curve=curve, extra={"n_fun": n_fun})
 
 
-def _descend(backend, problem: Problem, objective, space) -> Result:
-    run = Run(problem)
-    point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    return take_turns(backend, problem, objective, space, run, point, 0)
+def _rehearsed(backend, problem: Problem, space):
+    """Objective, space, point and history after some iterations over every so many rows.
+
+    A model that these mislead starts where it was to start, as do all where rows are few.
+    """
+    xp, n = backend.xp, problem.X.shape[0]
+    objective = make_objective(backend, problem)
+    step = n // max(MIN_ROWS, 16 * problem.net.units[0])
+    n_iter = min(REHEARSAL, int(problem.hyper["max_iter"].min()))
+    theta = backend.asarray(problem.theta, problem.dtype)
+    if step < 3 or n_iter == 0 or problem.theta.any():
+        return objective, space, objective.at(theta), None
+    some, weights = slice(None, None, step), problem.row_weights()
+    weights = np.broadcast_to(weights, (weights.shape[0], n))[:, some]
+    y = problem.y[..., some, :]
+    part = replace(problem, X=problem.X[some], y=y, weights=weights, rows=None)
+    run, sample = Run(part), make_objective(backend, part)
+    at_start = sample.at(theta)
+    state = State.start(xp, sample, space, at_start)
+    for iteration in range(n_iter):
+        state = advance(backend, run, state, iteration)
+    point, history = objective.at(state.point.theta), state.history
+    misled = ~(point.value < at_start.value)
+    if bool(xp.any(misled)):
+        point = objective.at(xp.where(misled[:, None], theta, point.theta))
+        kept = xp.astype(~misled, theta.dtype)[:, None, None]
+        history = History(*(kept * x for x in history))
+    return objective, space, point, history
 
 
-def take_turns(backend, problem, objective, space, run: Run, point, iteration: int) -> Result:
-    """Walk until every model has stopped: by L-BFGS, for linear models in turns with Newton."""
+def _descend(
+    backend, problem: Problem, objective, space, point: Point | None = None, history=None
+) -> Result:
+    if point is None:
+        point = objective.at(backend.asarray(problem.theta, problem.dtype))
+    state = State.start(backend.xp, objective, space, point, history)
+    return take_turns(backend, problem, space, Run(problem), state, 0)
+
+
+def take_turns(backend, problem: Problem, space, run: Run, state: State, iteration: int) -> Result:
+    """Walk until every model has stopped: by L-BFGS, for linear models in turns with Newton.
+
+    The state is of the models that have not stopped, the space of all.
+    """
+    xp = backend.xp
     turn = np.inf if problem.net.activations else _handover(problem)
     while True:
-        point, iteration = _walk(backend, objective, space, run, point, iteration, turn)
+        state, iteration = _walk(backend, run, state, iteration, turn)
         if run.models.size == 0:
             return run.result()
-        point, iteration = truncated_newton.walk(backend, objective, run, point, iteration)
+        objective, point, iteration = truncated_newton.walk(
+            backend, state.objective, run, state.point, iteration
+        )
         if run.models.size == 0:
             return run.result()
+        left = space.take(xp, backend.asarray(run.models))
+        state = State.start(xp, objective, left, point)
 
 
-def _walk(backend, objective, space, run: Run, point, iteration: int, turn: float):
-    """Make ``turn`` iterations of L-BFGS with the models of the run that have not stopped."""
-    xp, end = backend.xp, iteration + turn
-    if len(run.models) < run.n_models:
-        models = backend.asarray(run.models)
-        objective, space = objective.take(models), space.take(xp, models)
-    g = space.gradient(xp, point.grad)
-    history = None
+def _walk(backend, run: Run, state: State, iteration: int, turn: float):
+    """Make ``turn`` iterations of L-BFGS."""
+    end = iteration + turn
     while iteration < end:
-        left = run.judge(backend, iteration, point)
+        left = run.judge(backend, iteration, state.point)
         if left.size == 0:
             break
-        if left.size < g.shape[0]:
-            models = backend.asarray(left)
-            objective, space = objective.take(models), space.take(xp, models)
-            point, g = take_point(xp, point, models), xp.take(g, models, axis=0)
-            if history is not None:
-                history = History(*(xp.take(x, models, axis=0) for x in history))
-
-        d = -g if history is None else quasi_newton(xp, history, g)
-        slope = xp.sum(d * g, axis=1)
-        # Rounding may spoil a direction close to the minimum.
-        downhill = slope < 0
-        d = xp.where(downhill[:, None], d, -g)
-        slope = xp.where(downhill, slope, -xp.sum(g * g, axis=1))
-        first = xp.ones_like(slope) if history is not None else space.first_step(xp, g)
-
-        line = objective.line(point, space.direction(xp, d))
-        step = wolfe(xp, line, point.value, slope, first)
-        size, value = step.step, step.value
-        if not step.all_ok:
-            # Stay, and forget the Hessian: the next direction is steepest descent.
-            size = xp.where(step.ok, size, xp.zeros_like(size))
-            value, _ = line.at(size)
-            fresh = (
-                True if history is None else backend.to_numpy(xp.all(history.S == 0, axis=(1, 2)))
-            )
-            run.note_failure(backend, step.ok, slope, fresh)
-        run.n_fun += step.n_trials
-        point = line.end(value)
+        if left.size < state.g.shape[0]:
+            state = state.take(backend.xp, backend.asarray(left))
+        state = advance(backend, run, state, iteration)
         iteration += 1
-        if iteration % REFRESH == 0:
-            point = objective.at(point.theta)
-        g_new = space.gradient(xp, point.grad)
-        history = push(xp, history, size[:, None] * d, g_new - g)
-        if not step.all_ok:
-            keep = xp.astype(step.ok, g.dtype)[:, None, None]
-            history = History(*(keep * x for x in history))
-        g = g_new
-    return point, iteration
+    return state, iteration
+
+
+def advance(backend, run: Run, state: State, iteration: int) -> State:
+    """Make an iteration."""
+    xp = backend.xp
+    objective, space, point, g, history = state
+    d = -g if history is None else quasi_newton(xp, history, g)
+    slope = xp.sum(d * g, axis=1)
+    # Rounding may spoil a direction close to the minimum.
+    downhill = slope < 0
+    d = xp.where(downhill[:, None], d, -g)
+    slope = xp.where(downhill, slope, -xp.sum(g * g, axis=1))
+    first = xp.ones_like(slope) if history is not None else space.first_step(xp, g)
+
+    line = objective.line(point, space.direction(xp, d))
+    step = wolfe(xp, line, point.value, slope, first)
+    size, value = step.step, step.value
+    if not step.all_ok:
+        # Stay, and forget the Hessian: the next direction is steepest descent.
+        size = xp.where(step.ok, size, xp.zeros_like(size))
+        value, _ = line.at(size)
+        fresh = True if history is None else backend.to_numpy(xp.all(history.S == 0, axis=(1, 2)))
+        run.note_failure(backend, step.ok, slope, fresh)
+    run.n_fun += step.n_trials
+    point = line.end(value)
+    if iteration % REFRESH == REFRESH - 1:
+        point = objective.at(point.theta)
+    g_new = space.gradient(xp, point.grad)
+    history = push(xp, history, size[:, None] * d, g_new - g)
+    if not step.all_ok:
+        keep = xp.astype(step.ok, g.dtype)[:, None, None]
+        history = History(*(keep * x for x in history))
+    return State(objective, space, point, g_new, history)
 
 
 def _handover(problem: Problem) -> int:

@@ -43,11 +43,13 @@ def solve(backend, problem: Problem) -> Result:
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     fallback = np.zeros(problem.n_models, dtype=bool)
     if problem.theta.shape[1] > MAX_PARAMETERS:
-        point, iteration = truncated_newton.walk(backend, objective, run, point, 0)
+        objective, point, iteration = truncated_newton.walk(backend, objective, run, point, 0)
         result = run.result()
         if run.models.size > 0:
-            space = whitening(backend, problem, objective.data)
-            result = lbfgs.take_turns(backend, problem, objective, space, run, point, iteration)
+            space = whitening(backend, problem, make_objective(backend, problem).data)
+            left = space.take(backend.xp, backend.asarray(run.models))
+            state = lbfgs.State.start(backend.xp, objective, left, point)
+            result = lbfgs.take_turns(backend, problem, space, run, state, iteration)
         return replace(result, extra={**result.extra, "fallback": fallback})
 
     iteration = 0

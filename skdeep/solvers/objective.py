@@ -103,10 +103,13 @@ class LinearObjective:
     def take(self, models) -> "LinearObjective":
         return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
 
-    def at(self, theta, raw=None) -> Point:
-        """The point of given parameters; their scores are computed if not given."""
-        raw = forward(self.xp, self.net, theta, self.data.X) if raw is None else raw
-        value, dz = self.net.loss.value_and_grad(self.xp, raw, self.data.y, self.data.w)
+    def at(self, theta) -> Point:
+        """The point of given parameters."""
+        xp, (X, y, w, _) = self.xp, self.data
+        raw = forward(xp, self.net, theta, X)
+        # A step of zero along any line.
+        zero = xp.zeros_like(theta[:, 0])
+        value, raw, dz, _ = self.loss_along(xp, self.net.loss, raw, raw, zero, y, w)
         return self.point(theta, value + self.penalty(theta), raw, dz)
 
     def penalty(self, theta):
@@ -170,7 +173,7 @@ class NetworkObjective:
     def take(self, models) -> "NetworkObjective":
         return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
 
-    def at(self, theta, raw=None) -> Point:
+    def at(self, theta) -> Point:
         X, y, w, decay = self.data
         value, penalty, grad = self._value_and_grad(self.xp, self.net, theta, X, y, w, decay[:, :1])
         # A copy: a backend's twin may overwrite its gradient at the next call.

@@ -80,22 +80,20 @@ def walk(backend, objective: LinearObjective, run: Run, point: Point, iteration:
 
     Returns
     -------
-    point : Point
-        Where the models that have not stopped are.
+    objective, point
+        Of the models that have not stopped.
     iteration : int
     """
     xp, blocks, age = backend.xp, None, 0
-    if len(run.models) < run.n_models:
-        objective = objective.take(backend.asarray(run.models))
     before = np.full(run.n_models, np.inf)
     for made in count():
         if made % PATIENCE == 0:
             if (run.best > 0.5 * before[run.models]).any():
-                return point, iteration
+                return objective, point, iteration
             before[run.models] = run.best
         objective, point, left = go_on(backend, objective, run, point, iteration)
         if left.size == 0:
-            return point, iteration
+            return objective, point, iteration
         if blocks is None or age >= BLOCKS_SERVE:
             blocks, age = Blocks.at(objective, point), 0
         elif left.size < blocks.mean.shape[0]:
