@@ -190,13 +190,7 @@ class LinearDiscriminantAnalysis(
                 X, codes, weights = self._data_of(*leader)
             for name in ("covariance_", "explained_variance_ratio_", "scalings_", "xbar_"):
                 vars(self).pop(name, None)  # an earlier fit by another solver may have left it
-            result = yield backend, self.problem(X, codes, weights)
-            if self.solver == "svd" and result.extra["rank"][0] == 0:
-                raise ValueError(
-                    "No feature of X varies within the classes by more than tol: there is no "
-                    "covariance to discriminate by."
-                )
-            self._store(result)
+            self._take((yield backend, self.problem(X, codes, weights)))
 
     def _training_data(self, X, y, sample_weight):
         """Validated rows, class indices and weights."""
@@ -347,7 +341,7 @@ class LinearDiscriminantAnalysis(
         return Problem(
             solver="discriminant",
             X=X,
-            y=codes.astype(np.int64)[:, None],
+            y=codes.astype(np.int64, copy=False)[:, None],
             dtype=self._compute_dtype(X),
             theta=np.zeros((1, n_parameters(net))),
             net=net,
@@ -365,6 +359,15 @@ class LinearDiscriminantAnalysis(
 
     def _max_components_for(self, n_features):
         return min(len(self.classes_) - 1, n_features)
+
+    def _take(self, result):
+        """Take a fit's result in, unless it says that there is nothing to discriminate by."""
+        if self.solver == "svd" and result.extra["rank"][0] == 0:
+            raise ValueError(
+                "No feature of X varies within the classes by more than tol: there is no "
+                "covariance to discriminate by."
+            )
+        self._store(result)
 
     def _store(self, result):
         """Turn the result of a stack of one into fitted attributes."""

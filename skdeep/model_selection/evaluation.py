@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from traceback import format_exception
 from typing import Any
 
@@ -14,13 +15,13 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _score
-from sklearn.utils import assert_all_finite
+from sklearn.utils import _safe_indexing, assert_all_finite
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples
 
 from ..base import Model
 from ..fitting import Fit, can_wait, complete, share
-from .discriminants import OnePass, follow, is_discriminant
+from .discriminants import begin_all, follow, is_discriminant, lighten, one_pass
 from .pipelines import Prefix, can_be_split, final_step, prefix_key
 from .scoring import accuracies, asks_only_methods, is_accuracy
 
@@ -50,6 +51,7 @@ class Task:
     error_score: Any = np.nan
     caller: Any = None
     callback_ctx: Any = None
+    error: Exception | None = None
 
     def prepare(self) -> bool:
         """Set the candidate's parameters; whether the fit is one of ours, to be stacked."""
@@ -69,23 +71,59 @@ class Task:
         return self.estimator is final_step(self.estimator) or can_be_split(self)
 
 
-@dataclass(eq=False)
-class Fold:
-    """The rows of a fold, as the last step of the tasks sees them, made once for all tasks."""
+class Part:
+    """Training or test rows of a fold. They are cut out when they are first asked for."""
 
-    tasks: list[Task]
-    X: Any = None
-    y: Any = None
-    X_test: Any = None
-    y_test: Any = None
-    fit_params: dict = field(default_factory=dict)
-    train_score_params: dict = field(default_factory=dict)
-    test_score_params: dict = field(default_factory=dict)
-    given_X: Any = None
-    given_X_test: Any = None
-    prefix: Prefix | None = None
-    fits: list = field(default_factory=list)
-    seconds: float = 0.0
+    def __init__(self, task: Task, rows, *train):
+        self.task, self.rows, self._train = task, rows, train
+        self.y = None if task.y is None else _safe_indexing(task.y, rows)
+
+    @cached_property
+    def X(self):
+        task = self.task
+        return _safe_split(task.estimator, task.X, None, self.rows, *self._train)[0]
+
+    @cached_property
+    def numbers(self):
+        """X in floating point if it is an array of integers: what each fit would make of it."""
+        whole = isinstance(self.X, np.ndarray) and self.X.dtype.kind in "iu"
+        return self.X.astype(np.float64) if whole else self.X
+
+    @property
+    def source(self):
+        """An array and the rows of it that these are, None for all."""
+        chosen = isinstance(self.rows, np.ndarray) and self.rows.dtype.kind in "iu"
+        return (self.task.X, self.rows) if chosen else (self.X, None)
+
+    def __len__(self) -> int:
+        return _num_samples(self.X if self.y is None else self.y)
+
+    def params(self, given: dict | None) -> dict:
+        """What of the parameters of a method belongs to these rows."""
+        return _check_method_params(self.task.X, params=given or {}, indices=self.rows)
+
+
+class Fold:
+    """What tasks share that train on the same rows, after the same steps."""
+
+    def __init__(self, tasks: list[Task]):
+        first = tasks[0]
+        self.tasks = tasks
+        self.train, self.test = Part(first, first.train), Part(first, first.test, first.train)
+        self.fit_params = self.train.params(first.fit_params)
+        self.prefix: Prefix | None = None
+        self.fits: list[Fit] = []
+
+    def call(self, hook: str, task: Task) -> None:
+        """Tell callbacks that the fit of a task begins or ends."""
+        if task.callback_ctx is not None:
+            weight = self.fit_params.get("sample_weight")
+            getattr(task.callback_ctx, hook)(
+                estimator=task.caller,
+                X=lambda: self.train.X,
+                y=self.train.y,
+                metadata=None if weight is None else {"sample_weight": weight},
+            )
 
 
 def folds(tasks: list[Task]) -> Iterator[list[Task]]:
@@ -104,25 +142,28 @@ def evaluate(tasks: list[Task], n_threads: int = 1) -> list[dict]:
     """
     results: dict = {}
     limit = getattr(tasks[0].caller, "max_memory", None)
-    one_pass = OnePass(tasks) if OnePass.possible(tasks) else None
-    groups = [Fold(group) for group in folds(tasks)]
-    finite = _is_finite(tasks[0].X) if one_pass is None else True
+    candidates = one_pass(tasks)
+    finite = candidates is not None or _is_finite(tasks[0].X)
+    groups = (Fold(group) for group in folds(tasks))
     # Folds are dealt with one after the other, so that one training set is in memory at a time.
-    for together in [groups] if one_pass else [[group] for group in groups]:
+    for together in [list(groups)] if candidates else ([fold] for fold in groups):
         start = time.time()
         with ExitStack() as contexts:
             for fold in together:
-                _split(fold, one_pass)
-                _begin(fold, finite, contexts, one_pass)
-            fits = [fit for fold in together for fit in fold.fits if fit is not None]
+                _enter(fold, contexts)
+            fits = candidates or _begin(together[0], finite)
             _give_threads(fits, n_threads)
             with config_context(assume_finite=finite):
+                if candidates:
+                    begin_all(candidates)
                 complete(fits, limit)
+        if not candidates:
+            for task, fit in zip(together[0].tasks, fits):
+                task.error = fit.error
         per_task = (time.time() - start) / sum(len(fold.tasks) for fold in together)
         for fold in together:
             for task, result in zip(fold.tasks, _results(fold, per_task), strict=True):
                 results[task.index] = result
-            fold.fits = []
     return [results[task.index] for task in tasks]
 
 
@@ -144,137 +185,98 @@ def _is_finite(X) -> bool:
     return True
 
 
-def _split(fold: Fold, one_pass: OnePass | None) -> None:
-    task = fold.tasks[0]
-    estimator, X, y = task.estimator, task.X, task.y
-    fit_params, score_params = task.fit_params or {}, task.score_params or {}
-    fold.fit_params = _check_method_params(X, params=fit_params, indices=task.train)
-    fold.train_score_params = _check_method_params(X, params=score_params, indices=task.train)
-    fold.test_score_params = _check_method_params(X, params=score_params, indices=task.test)
-    if one_pass:
-        fold.X, fold.y = one_pass.training_rows(task.train)
-    else:
-        fold.X, fold.y = _safe_split(estimator, X, y, task.train)
-    fold.X_test, fold.y_test = _safe_split(estimator, X, y, task.test, task.train)
-    fold.given_X, fold.given_X_test = fold.X, fold.X_test
-    whole = isinstance(fold.X, np.ndarray) and fold.X.dtype.kind in "iu"
-    if whole and final_step(estimator) is estimator:
-        fold.X = fold.X.astype(np.float64)  # what each fit would do
-        fold.X_test = fold.X_test.astype(np.float64)
-
-
-def _begin(fold: Fold, finite: bool, contexts: ExitStack, one_pass: OnePass | None) -> None:
-    """Begin the fits, after the steps before them."""
+def _enter(fold: Fold, contexts: ExitStack) -> None:
     for task in fold.tasks:
         if task.callback_ctx is not None:
             contexts.enter_context(task.callback_ctx.propagate_callback_context(task.estimator))
-            weight = fold.fit_params.get("sample_weight")
-            task.callback_ctx.call_on_fit_task_begin(
-                estimator=task.caller,
-                X=fold.X,
-                y=fold.y,
-                metadata=None if weight is None else {"sample_weight": weight},
-            )
-    first = fold.tasks[0].estimator
-    fit_params = fold.fit_params
+            fold.call("call_on_fit_task_begin", task)
+
+
+def _begin(fold: Fold, finite: bool) -> list[Fit]:
+    """Begin the fits, after the steps before them; none if one of those fails."""
+    first, X, y, fit_params = (
+        fold.tasks[0].estimator,
+        fold.train.numbers,
+        fold.train.y,
+        fold.fit_params,
+    )
     if final_step(first) is not first:
-        fold.prefix = Prefix(first, fold.X, fold.y, fit_params)
+        fold.prefix = Prefix(first, fold.train.X, y, fit_params)
         if fold.prefix.error is not None:
-            fold.fits = [None] * len(fold.tasks)
-            return
-        fold.X, fit_params = fold.prefix.X, fold.prefix.final_params
-        finite = finite and _is_finite(fold.X)
+            for task in fold.tasks:
+                task.error = fold.prefix.error
+            return []
+        X, fit_params = fold.prefix.X, fold.prefix.final_params
+        finite = finite and _is_finite(X)
+    fits: list[Fit] = []
     leaders: dict = {}
     with config_context(assume_finite=finite):
         for task in fold.tasks:
-            estimator = final_step(task.estimator)
-            fit = Fit(estimator, fold.X, fold.y, **fit_params)
-            if is_discriminant(estimator):
+            fit = Fit(final_step(task.estimator), X, y, **fit_params)
+            if is_discriminant(fit.estimator):
                 follow(fit, leaders)
             fit.begin()
-            fold.fits.append(fit)
-    if not one_pass:
-        share(fold.fits)
-    for task, fit in zip(fold.tasks, fold.fits, strict=True):
-        if fit.problem is not None and is_discriminant(fit.estimator):
-            if asks_only_methods(task.scorer) and not task.return_estimator:
-                options = {**fit.problem.options, "store_covariance": False, "project": False}
-                if fit.problem.options["rule"] != "svd":
-                    fit.problem = replace(fit.problem, options=options)
-            if one_pass:
-                fit.problem = one_pass.expand(fit, task.train)
+            fits.append(fit)
+    share(fits)
+    for task, fit in zip(fold.tasks, fits, strict=True):
+        if is_discriminant(fit.estimator):
+            lighten(fit, task)
+    return fits
 
 
 def _results(fold: Fold, fit_time: float) -> list[dict]:
     """Scores of all tasks of a fold whose fits are complete."""
-    tasks = fold.tasks
-    errors = [fold.prefix.error if fit is None else fit.error for fit in fold.fits]
-    for task, error in zip(tasks, errors, strict=True):
-        if error is not None and task.error_score == "raise":
-            raise error
-    fitted = [i for i, error in enumerate(errors) if error is None]
-    for i in fitted:
-        if fold.prefix is not None:
-            fold.prefix.complete(tasks[i].estimator)
+    for task in fold.tasks:
+        if task.error is not None and task.error_score == "raise":
+            raise task.error
+    fitted = [task for task in fold.tasks if task.error is None]
+    if fold.prefix is not None:
+        for task in fitted:
+            fold.prefix.complete(task.estimator)
     start = time.time()
-    test, train = {}, {}
-    if fitted:
-        X_test, given = fold.X_test, fold.given_X_test
-        try:
-            if fold.prefix is not None and asks_only_methods(tasks[0].scorer):
-                X_test = fold.prefix.transform(given)
-        except Exception:
-            X_test = None  # scoring by the whole pipeline raises it again, in its place
-        test = _scores(fold, fitted, X_test, given, fold.y_test, fold.test_score_params)
+    test = _scores(fold, fold.test, fitted)
     score_time = (time.time() - start) / max(len(fitted), 1)
-    if fitted and tasks[0].return_train_score:
-        train = _scores(
-            fold, fitted, fold.X, fold.given_X, fold.y, fold.train_score_params, train=True
-        )
-    out = []
-    for i, (task, error) in enumerate(zip(tasks, errors, strict=True)):
-        out.append(_result(fold, task, error, test.get(i), train.get(i), fit_time, score_time))
-    return out
+    train = _scores(fold, fold.train, fitted) if fold.tasks[0].return_train_score else {}
+    return [
+        _result(fold, task, test.get(task), train.get(task), fit_time, score_time)
+        for task in fold.tasks
+    ]
 
 
-def _scores(fold: Fold, fitted: list[int], X, given_X, y, params, train=False) -> dict:
-    """Scores by position in the fold; ``X`` is as the last steps see it, None to ask the whole."""
-    tasks = fold.tasks
-    finals = [final_step(tasks[i].estimator) for i in fitted]
-    scorer = tasks[fitted[0]].scorer
-    if train and _is_placeholder(X):
-        X = given_X = _safe_split(finals[0], tasks[0].X, None, tasks[0].train)[0]
-    weight = params.get("sample_weight")
-    if X is not None and set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0]):
-        found = accuracies(finals, X, y, weight)
+def _scores(fold: Fold, part: Part, tasks: list[Task]) -> dict:
+    """Scores of fitted tasks on rows of their fold."""
+    if not tasks:
+        return {}
+    scorer, params = tasks[0].scorer, part.params(tasks[0].score_params)
+    finals = [final_step(task.estimator) for task in tasks]
+    ask_finals = asks_only_methods(scorer)
+    X, rows = part.source
+    if fold.prefix is not None and ask_finals:
+        try:
+            X, rows = fold.prefix.X if part is fold.train else fold.prefix.transform(part.X), None
+        except Exception:
+            ask_finals = False  # scoring by the whole pipeline raises it again, in its place
+    if ask_finals and set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0]):
+        found = accuracies(finals, X, part.y, params.get("sample_weight"), rows)
         if found is not None:
-            return dict(zip(fitted, found, strict=True))
-    ask_finals = X is not None and asks_only_methods(scorer)
+            return dict(zip(tasks, found, strict=True))
+    if fold.prefix is None or not ask_finals:
+        X = part.numbers if ask_finals else part.X
     out = {}
-    for i, final in zip(fitted, finals, strict=True):
-        estimator, rows = (final, X) if ask_finals else (tasks[i].estimator, given_X)
-        out[i] = _score(estimator, rows, y, scorer, params, tasks[i].error_score)
+    for task, final in zip(tasks, finals, strict=True):
+        estimator = final if ask_finals else task.estimator
+        out[task] = _score(estimator, X, part.y, scorer, params, task.error_score)
     return out
 
 
-def _is_placeholder(X) -> bool:
-    return isinstance(X, np.ndarray) and X.ndim == 2 and X.strides[0] == 0 and len(X) > 1
-
-
-def _result(fold, task, error, test_scores, train_scores, fit_time, score_time) -> dict:
+def _result(fold: Fold, task: Task, test_scores, train_scores, fit_time, score_time) -> dict:
+    error = task.error
     if error is not None:
         test_scores, score_time = task.error_score, 0.0
         if isinstance(task.scorer, _MultimetricScorer):
             test_scores = dict.fromkeys(task.scorer._scorers, task.error_score)
         train_scores = test_scores.copy() if isinstance(test_scores, dict) else test_scores
-    if task.callback_ctx is not None:
-        weight = fold.fit_params.get("sample_weight")
-        task.callback_ctx.call_on_fit_task_end(
-            estimator=task.caller,
-            X=fold.given_X,
-            y=fold.y,
-            metadata=None if weight is None else {"sample_weight": weight},
-        )
+    fold.call("call_on_fit_task_end", task)
     result = {
         "fit_error": None if error is None else "".join(format_exception(error)),
         "test_scores": test_scores,
@@ -282,7 +284,7 @@ def _result(fold, task, error, test_scores, train_scores, fit_time, score_time) 
     if task.return_train_score:
         result["train_scores"] = train_scores
     if task.return_n_test_samples:
-        result["n_test_samples"] = _num_samples(fold.X_test)
+        result["n_test_samples"] = len(fold.test)
     if task.return_times:
         result["fit_time"], result["score_time"] = fit_time, score_time
     if task.return_parameters:

@@ -1,5 +1,7 @@
 """Scores of many fitted estimators on the same rows."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassifierMixin
@@ -16,8 +18,8 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..base import LinearClassifier
 
-# Scores computed at once, in elements.
-AT_ONCE = 2**25
+# Scores computed at once, in elements, and the least rows of a product.
+AT_ONCE, LEAST_ROWS = 2**17, 64
 
 
 def asks_only_methods(scorer) -> bool:
@@ -42,14 +44,14 @@ def is_accuracy(scorer, estimator) -> bool:
     )
 
 
-def accuracies(estimators, X, y, sample_weight=None) -> list[float] | None:
+def accuracies(estimators, X, y, sample_weight=None, rows=None) -> list[float] | None:
     """Accuracies of fitted linear classifiers on the same rows, from one product; None if unfit.
 
     It is the share of equal labels that ``accuracy_score`` computes from ``predict``, digit for
-    digit.
+    digit. ``rows`` are those of ``X`` that ``y`` belongs to, all if None.
     """
     first = estimators[0]
-    if not all(_is_plain(estimator, first) for estimator in estimators):
+    if not _are_plain(estimators):
         return None
     if not (isinstance(X, np.ndarray) or sparse.issparse(X)) or X.ndim != 2:
         return None
@@ -59,49 +61,72 @@ def accuracies(estimators, X, y, sample_weight=None) -> list[float] | None:
     if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype.kind not in "biufUSO":
         return None
     try:
-        if kind == "f":
-            assert_all_finite(X.data if sparse.issparse(X) else X)
         if y.dtype.kind in "fO" and type_of_target(y) not in ("binary", "multiclass"):
             return None
         codes = _codes(first.classes_, y)
+        hits = _hits(estimators, X, codes, np.arange(len(y)) if rows is None else rows)
     except (TypeError, ValueError):
         return None  # scikit-learn's own way has the right words
-    dtype = np.result_type(X.dtype if kind == "f" else "float64", first.coef_.dtype)
-    X, n_models = X.astype(dtype, copy=False), len(estimators)
-    hits = np.empty((n_models, X.shape[0]), dtype=bool)
-    k = first.coef_.shape[0]
-    step = max(1, AT_ONCE // (X.shape[0] * k))
-    for start in range(0, n_models, step):
-        some = estimators[start : start + step]
-        coef = np.concatenate([e.coef_ for e in some]).astype(dtype, copy=False)
-        intercept = np.concatenate([np.broadcast_to(e.intercept_, k) for e in some])
-        # Class-major: a pass over the classes is a pass over rows of memory.
-        raw = coef @ X.T if not sparse.issparse(X) else (X @ coef.T).T
-        raw = raw + intercept[:, None].astype(dtype)
-        raw = raw.reshape(len(some), k, -1)
-        predicted = (raw[:, 0] > 0).astype(np.intp) if k == 1 else raw.argmax(axis=1)
-        hits[start : start + step] = predicted == codes
     if sample_weight is None:
-        return [float(np.average(row)) for row in hits]
+        return (np.count_nonzero(hits, axis=1) / len(y)).tolist()
     sample_weight = np.asarray(sample_weight)
     return [float(np.average(row, weights=sample_weight)) for row in hits]
 
 
-def _is_plain(estimator, first) -> bool:
+def _hits(estimators, X, codes, rows):
+    """Whether each estimator predicts the class of the code; shape (M, n).
+
+    Rows are taken class by class, in blocks whose scores stay in the cache: a row is right if no
+    score exceeds that of its class, and none before it, which a tie would go to, equals it.
+    """
+    first, n_models = estimators[0], len(estimators)
+    dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", first.coef_.dtype)
+    coef = np.concatenate([e.coef_ for e in estimators]).astype(dtype, copy=False)
+    k = len(coef) // n_models
+    intercept = np.concatenate([np.broadcast_to(e.intercept_, k) for e in estimators])
+    intercept = intercept.astype(dtype, copy=False)[:, None]
+    hits = np.zeros((n_models, len(codes)), dtype=bool)
+    order = np.argsort(codes.astype(np.min_scalar_type(-max(k, 2))), kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(max(k, 2) + 1))
+    step = max(LEAST_ROWS, AT_ONCE // len(coef))
+    for c, (start, stop) in enumerate(pairwise(starts)):
+        for begin in range(start, stop, step):
+            chosen = order[begin : min(begin + step, stop)]
+            block = X[rows[chosen]].astype(dtype, copy=False)
+            assert_all_finite(block.data if sparse.issparse(block) else block)
+            # Class-major: a pass over the classes is a pass over rows of memory.
+            raw = (block @ coef.T).T if sparse.issparse(block) else coef @ block.T
+            raw += intercept
+            hits[:, chosen] = _right(raw.reshape(n_models, k, -1), c)
+    return hits
+
+
+def _right(raw, c: int):
+    """Whether class ``c`` has the first of the largest scores (M, k, n); of two the sign tells."""
+    if raw.shape[1] == 1:
+        return raw[:, 0] > 0 if c else raw[:, 0] <= 0
+    own = raw[:, c : c + 1]
+    return (own > raw[:, :c]).all(axis=1) & (own >= raw[:, c + 1 :]).all(axis=1)
+
+
+def _are_plain(estimators) -> bool:
     """Whether scikit-learn's linear rule on ``coef_`` is what ``predict`` computes."""
-    cls = type(estimator)
+    first, cls = estimators[0], type(estimators[0])
     rule = LinearClassifierMixin.predict
     return (
-        cls is type(first)
-        and isinstance(estimator, LinearClassifier)
+        issubclass(cls, LinearClassifier)
         and getattr(cls.predict, "__wrapped__", cls.predict) in (rule, cls.predict)
         and _own(cls, "predict").startswith(("sklearn.", "skdeep."))
         and _own(cls, "decision_function").startswith("skdeep.")
-        and isinstance(estimator.coef_, np.ndarray)
-        and estimator.backend in ("auto", "numpy")
-        and estimator.coef_.shape == first.coef_.shape
-        and estimator.coef_.dtype == first.coef_.dtype
-        and (estimator.classes_ is first.classes_ or _equal(estimator.classes_, first.classes_))
+        and all(
+            type(estimator) is cls
+            and isinstance(estimator.coef_, np.ndarray)
+            and estimator.backend in ("auto", "numpy")
+            and estimator.coef_.shape == first.coef_.shape
+            and estimator.coef_.dtype == first.coef_.dtype
+            and _equal(estimator.classes_, first.classes_)
+            for estimator in estimators
+        )
     )
 
 
@@ -111,7 +136,7 @@ def _own(cls, name: str) -> str:
 
 
 def _equal(a, b) -> bool:
-    return a.dtype == b.dtype and np.array_equal(a, b)
+    return a is b or a.dtype == b.dtype and np.array_equal(a, b)
 
 
 def _codes(classes, y):

@@ -150,10 +150,11 @@ def solve(backend, problem: Problem) -> Result:
 def _alike(problem: Problem, which):
     """Models by rows and priors; svd whitens in another way as soon as there is shrinkage."""
     groups = defaultdict(list)
+    shrinks = (problem.hyper["shrinkage"][:, 0] > 0) & (problem.options["rule"] == "svd")
     for m in range(problem.n_models):
         source = which[m] if problem.states is None else m
         priors = problem.hyper["priors"][m].tobytes() if "priors" in problem.hyper else None
-        groups[source, priors, bool(problem.hyper["shrinkage"][m, 0] > 0)].append(m)
+        groups[source, priors, shrinks[m]].append(m)
     return groups.values()
 
 
