@@ -206,3 +206,12 @@ def test_blocks_cover_the_rows():
     pairs = list(reader.blocks(rows, w, at_least=10))
     assert [len(r) for r, _ in pairs] == [10, 7]
     assert_array_equal(np.concatenate([w for _, w in pairs]), np.arange(17.0))
+
+
+def test_constant_but_for_rows_that_a_set_lacks():
+    X, y = make_rows(500)
+    X[:, 1] = 0.1
+    X[:3, 1] = [5.0, -3.0, 8.0]
+    lacks, has = compute(X, y, M=2, rows=[np.arange(3, 500), np.arange(500)])
+    assert_array_equal(lacks.scatter[0, 1], 0.0)
+    assert has.scatter[0, 1, 1] > 1.0

@@ -15,7 +15,7 @@ CPU_BLOCK, DEVICE_BLOCK = 2**17, 2**24
 # Rows that a block has at least, so that its product outweighs adding it up.
 LEAST_ROWS = 1024
 
-# Rows of each class whose mean is the first origin.
+# Rows of each class whose median is the first origin.
 SAMPLE = 32
 
 # The least share of a second moment that may be left once the origin has moved to the mean; under
@@ -209,12 +209,14 @@ def class_moments(reader, y, n_classes: int, sets: RowSets, each_class: bool) ->
     origin = np.zeros((n_classes, X.shape[1])) if sparse else _first_origin(X, y, n_classes)
     sums = (_sparse_sums if sparse else _dense_sums)(reader, y, origin, groups, len(sets.parts))
     moments, share = _centre(xp, *(_combine(xp, members, s) for s in sums), reader.place(origin))
-    if share < LEAST_SHARE:
+    cancels = backend.to_numpy(share) < LEAST_SHARE
+    if cancels.any():
         counts = np.stack([backend.to_numpy(m.counts) for m in moments])
         means = np.stack([backend.to_numpy(m.means) for m in moments])
-        origin = (counts[..., None] * means).sum(axis=0) / np.maximum(counts.sum(0), 1e-300)[
+        common = (counts[..., None] * means).sum(axis=0) / np.maximum(counts.sum(0), 1e-300)[
             :, None
         ]
+        origin = np.where(cancels, common, origin)
         sums = _dense_sums(reader, y, origin, groups, len(sets.parts))
         moments, _ = _centre(xp, *(_combine(xp, members, s) for s in sums), reader.place(origin))
     return moments
@@ -259,7 +261,8 @@ class Reader:
 def _deviations(reader, chosen, weights, origin, labels, classes):
     """Rows less the origin of their class, and 0/1 for their classes, times roots of weights."""
     xp = reader.backend.xp
-    d = reader.rows(chosen) - xp.take(origin, labels, axis=0)
+    d = xp.take(-origin, labels, axis=0)
+    d += reader.rows(chosen)
     belongs = xp.astype(labels[:, None] == classes, d.dtype)
     if weights is None:
         return d, belongs
@@ -290,16 +293,20 @@ def thin_moments(reader, y, n_classes: int, rows, weights):
 
 
 def _first_origin(X, y, n_classes):
-    """A mean of a few rows of each class, exact where the feature is constant within the class."""
+    """Medians of a few rows of each class.
+
+    They are exact where a feature is constant within the class, or within one of the sets but for
+    few rows that it lacks.
+    """
     order = np.argsort(y.astype(np.min_scalar_type(n_classes)), kind="stable")
     starts = np.searchsorted(y, np.arange(n_classes), sorter=order)
     stops = np.searchsorted(y, np.arange(n_classes), side="right", sorter=order)
     origin = np.zeros((n_classes, X.shape[1]))
     for k, (start, stop) in enumerate(zip(starts, stops)):
         if start < stop:
-            few = X[order[start : min(stop, start + SAMPLE)]]
-            few = (few.toarray() if sp.issparse(few) else few).astype(np.float64)
-            origin[k] = few[0] + (few - few[0]).mean(axis=0)
+            few = X[order[start : stop : -((start - stop) // SAMPLE)]]
+            few = few.toarray() if sp.issparse(few) else few
+            origin[k] = np.partition(few, len(few) // 2, axis=0)[len(few) // 2]
     return origin
 
 
@@ -355,17 +362,17 @@ def _combine(xp, members, sums):
 
 
 def _centre(xp, counts, sums, squares, origin):
-    """Move the origin to the means; also the least share of a feature's squares that is left."""
+    """Move the origin to the means; also the least share of each feature's squares that is left."""
     safe = xp.where(counts > 0, counts, xp.ones_like(counts))
     seen = xp.astype(counts > 0, sums.dtype)[..., None]
     means = origin * seen + sums / safe[..., None]
     moved = sums / xp.sqrt(safe)[..., None]
-    moments, share = [], 1.0
+    moments, share = [], xp.ones_like(means[0, 0, :])
     for d in range(counts.shape[0]):
         scatter = squares[d, ...] - _products(xp, moved[d, ...], squares.shape[1])
         before = xp.linalg.diagonal(squares[d, ...])
         after = xp.linalg.diagonal(scatter)
         left = xp.where(before > 0, after / xp.where(before > 0, before, xp.ones_like(before)), 1.0)
-        share = min(share, float(xp.min(left)))
+        share = xp.minimum(share, xp.min(left, axis=0))
         moments.append(Moments(counts[d, ...], means[d, ...], scatter))
     return moments, share
