@@ -216,7 +216,7 @@ def whiten(xp, covariance, shrinkage) -> Whitening:
     that is shrunk so far that none is, needs only a Cholesky factor.
     """
     p = covariance.shape[0]
-    if shrinkage.shape[0] == 1 and p <= SAFE_CONDITION * float(shrinkage[0, 0]):
+    if _is_safe(p, shrinkage):
         factor = xp.linalg.cholesky(shrink(xp, covariance, shrinkage))
         basis = xp.matrix_transpose(xp.linalg.inv(factor))
         return Whitening(basis, xp.ones_like(basis[:1, :]))
@@ -225,6 +225,11 @@ def whiten(xp, covariance, shrinkage) -> Whitening:
     rounding = p * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
     scale = _inverse_root(xp, values, values > rounding[:, None])
     return Whitening(xp.flip(basis, axis=1), xp.flip(scale, axis=1))
+
+
+def _is_safe(p: int, shrinkage) -> bool:
+    """Whether there is a single model, and its covariance is far from singular."""
+    return shrinkage.shape[0] == 1 and p <= SAFE_CONDITION * float(shrinkage[0, 0])
 
 
 def whiten_standardised(xp, group: Group) -> Whitening:
@@ -302,15 +307,25 @@ def _log(xp, priors):
 def _bayes(xp, group: Group, white: Whitening) -> dict:
     """Scores ``x Σ⁻¹ μ - μ Σ⁻¹ μ / 2 + log π`` of Gaussian classes with one covariance."""
     half = (group.moments.means @ white.basis)[None, ...] * white.scale[:, None, :]
-    coef = (half * white.scale[:, None, :]) @ xp.matrix_transpose(white.basis)
+    # As one product: the models' own have few rows.
+    flat = xp.reshape(half * white.scale[:, None, :], (-1, half.shape[2]))
+    coef = xp.reshape(flat @ xp.matrix_transpose(white.basis), (*half.shape[:2], -1))
     intercept = _log(xp, group.priors) - 0.5 * xp.sum(half * half, axis=2)
     return {"coef": coef, "intercept": intercept}
 
 
 def lsqr(xp, group: Group, options) -> dict:
     """Bayes' rule; where the covariance is singular, by its pseudo-inverse."""
-    white = whiten(xp, group.covariance, group.shrinkage)
-    return _bayes(xp, group, white) | _common(xp, group, options)
+    covariance, means = group.covariance, group.moments.means
+    if not _is_safe(means.shape[1], group.shrinkage):
+        white = whiten(xp, covariance, group.shrinkage)
+        return _bayes(xp, group, white) | _common(xp, group, options)
+    shrunk = shrink(xp, covariance, group.shrinkage[0, 0])
+    coef = xp.matrix_transpose(xp.linalg.solve(shrunk, xp.matrix_transpose(means)))
+    intercept = _log(xp, group.priors) - 0.5 * xp.sum(coef * means, axis=1)
+    return {"coef": coef[None, ...], "intercept": intercept[None, ...]} | _common(
+        xp, group, options
+    )
 
 
 def eigen(xp, group: Group, options) -> dict:
