@@ -352,6 +352,7 @@ class LinearDiscriminantAnalysis(
                 "covariance": "auto" if self.shrinkage == "auto" else self.covariance_estimator,
                 "store_covariance": self.store_covariance or self.solver != "svd",
                 "project": True,
+                "n_jobs": None,
             },
             weights=weights,
             states=states,

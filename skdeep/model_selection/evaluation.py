@@ -151,18 +151,18 @@ def evaluate(tasks: list[Task], n_threads: int = 1) -> list[dict]:
         with ExitStack() as contexts:
             for fold in together:
                 _enter(fold, contexts)
+            with config_context(assume_finite=finite):
+                begin_all(candidates or ())
             fits = candidates or _begin(together[0], finite)
             _give_threads(fits, n_threads)
             with config_context(assume_finite=finite):
-                if candidates:
-                    begin_all(candidates)
                 complete(fits, limit)
         if not candidates:
             for task, fit in zip(together[0].tasks, fits):
                 task.error = fit.error
         per_task = (time.time() - start) / sum(len(fold.tasks) for fold in together)
         for fold in together:
-            for task, result in zip(fold.tasks, _results(fold, per_task), strict=True):
+            for task, result in zip(fold.tasks, _results(fold, per_task, n_threads), strict=True):
                 results[task.index] = result
     return [results[task.index] for task in tasks]
 
@@ -224,7 +224,7 @@ def _begin(fold: Fold, finite: bool) -> list[Fit]:
     return fits
 
 
-def _results(fold: Fold, fit_time: float) -> list[dict]:
+def _results(fold: Fold, fit_time: float, n_threads: int) -> list[dict]:
     """Scores of all tasks of a fold whose fits are complete."""
     for task in fold.tasks:
         if task.error is not None and task.error_score == "raise":
@@ -234,16 +234,18 @@ def _results(fold: Fold, fit_time: float) -> list[dict]:
         for task in fitted:
             fold.prefix.complete(task.estimator)
     start = time.time()
-    test = _scores(fold, fold.test, fitted)
+    test = _scores(fold, fold.test, fitted, n_threads)
     score_time = (time.time() - start) / max(len(fitted), 1)
-    train = _scores(fold, fold.train, fitted) if fold.tasks[0].return_train_score else {}
+    train = {}
+    if fold.tasks[0].return_train_score:
+        train = _scores(fold, fold.train, fitted, n_threads)
     return [
         _result(fold, task, test.get(task), train.get(task), fit_time, score_time)
         for task in fold.tasks
     ]
 
 
-def _scores(fold: Fold, part: Part, tasks: list[Task]) -> dict:
+def _scores(fold: Fold, part: Part, tasks: list[Task], n_threads: int) -> dict:
     """Scores of fitted tasks on rows of their fold."""
     if not tasks:
         return {}
@@ -257,7 +259,7 @@ def _scores(fold: Fold, part: Part, tasks: list[Task]) -> dict:
         except Exception:
             ask_finals = False  # scoring by the whole pipeline raises it again, in its place
     if ask_finals and set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0]):
-        found = accuracies(finals, X, part.y, params.get("sample_weight"), rows)
+        found = accuracies(finals, X, part.y, params.get("sample_weight"), rows, n_threads)
         if found is not None:
             return dict(zip(tasks, found, strict=True))
     if fold.prefix is None or not ask_finals:

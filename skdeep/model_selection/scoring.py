@@ -17,6 +17,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 
 from ..base import LinearClassifier
+from ..threads import in_threads
 
 # Scores computed at once, in elements, and the least rows of a product.
 AT_ONCE, LEAST_ROWS = 2**17, 64
@@ -44,7 +45,9 @@ def is_accuracy(scorer, estimator) -> bool:
     )
 
 
-def accuracies(estimators, X, y, sample_weight=None, rows=None) -> list[float] | None:
+def accuracies(
+    estimators, X, y, sample_weight=None, rows=None, n_threads: int = 1
+) -> list[float] | None:
     """Accuracies of fitted linear classifiers on the same rows, from one product; None if unfit.
 
     It is the share of equal labels that ``accuracy_score`` computes from ``predict``, digit for
@@ -64,7 +67,8 @@ def accuracies(estimators, X, y, sample_weight=None, rows=None) -> list[float] |
         if y.dtype.kind in "fO" and type_of_target(y) not in ("binary", "multiclass"):
             return None
         codes = _codes(first.classes_, y)
-        hits = _hits(estimators, X, codes, np.arange(len(y)) if rows is None else rows)
+        rows = np.arange(len(y)) if rows is None else rows
+        hits = _hits(estimators, X, codes, rows, n_threads)
     except (TypeError, ValueError):
         return None  # scikit-learn's own way has the right words
     if sample_weight is None:
@@ -73,7 +77,7 @@ def accuracies(estimators, X, y, sample_weight=None, rows=None) -> list[float] |
     return [float(np.average(row, weights=sample_weight)) for row in hits]
 
 
-def _hits(estimators, X, codes, rows):
+def _hits(estimators, X, codes, rows, n_threads: int):
     """Whether each estimator predicts the class of the code; shape (M, n).
 
     Rows are taken class by class, in blocks whose scores stay in the cache: a row is right if no
@@ -89,15 +93,22 @@ def _hits(estimators, X, codes, rows):
     order = np.argsort(codes.astype(np.min_scalar_type(-max(k, 2))), kind="stable")
     starts = np.searchsorted(codes[order], np.arange(max(k, 2) + 1))
     step = max(LEAST_ROWS, AT_ONCE // len(coef))
-    for c, (start, stop) in enumerate(pairwise(starts)):
-        for begin in range(start, stop, step):
-            chosen = order[begin : min(begin + step, stop)]
-            block = X[rows[chosen]].astype(dtype, copy=False)
-            assert_all_finite(block.data if sparse.issparse(block) else block)
-            # Class-major: a pass over the classes is a pass over rows of memory.
-            raw = (block @ coef.T).T if sparse.issparse(block) else coef @ block.T
-            raw += intercept
-            hits[:, chosen] = _right(raw.reshape(n_models, k, -1), c)
+
+    def score(block):
+        c, chosen = block
+        x = X[rows[chosen]].astype(dtype, copy=False)
+        assert_all_finite(x.data if sparse.issparse(x) else x)
+        # Class-major: a pass over the classes is a pass over rows of memory.
+        raw = (x @ coef.T).T if sparse.issparse(x) else coef @ x.T
+        raw += intercept
+        hits[:, chosen] = _right(raw.reshape(n_models, k, -1), c)
+
+    blocks = [
+        (c, order[begin : min(begin + step, stop)])
+        for c, (start, stop) in enumerate(pairwise(starts))
+        for begin in range(start, stop, step)
+    ]
+    in_threads(score, blocks, n_threads, work=len(codes) * coef.size)
     return hits
 
 

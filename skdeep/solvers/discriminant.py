@@ -6,7 +6,8 @@ scale depends on shrinkage and tolerance. It is zero along directions that are n
 
 Options of the problem: ``rule`` ("svd", "lsqr" or "eigen"), ``n_classes``, ``covariance`` (None,
 "auto" or an estimator with ``fit`` and ``covariance_``), ``store_covariance`` and ``project``
-(whether projections are wanted, which cost the rule "eigen" another eigendecomposition).
+(whether projections are wanted, which cost the rule "eigen" another eigendecomposition). ``n_jobs``
+threads share parts of the rows and groups of models.
 Hyper-parameters: ``shrinkage``, ``tol`` and, unless the classes' frequencies are the priors,
 ``priors`` of shape (M, K). Targets are class indices of shape (n, 1).
 """
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..problem import Problem, Result
+from ..threads import in_threads
 from .covariances import estimated, identity_like, ledoit_wolf
 from .moments import Moments, Reader, class_moments, merge, row_sets, thin_moments, total_scatter
 
@@ -110,7 +112,8 @@ def solve(backend, problem: Problem) -> Result:
     """
     xp, options = backend.xp, problem.options
     labels, K, M = problem.y[:, 0], problem.options["n_classes"], problem.n_models
-    sets, reader = row_sets(problem), Reader(backend, problem.X)
+    n_threads = options.get("n_jobs") or 1
+    sets, reader = row_sets(problem), Reader(backend, problem.X, n_threads)
     moments = None
     if not _is_thin(problem, sets):
         by_set = class_moments(reader, labels, K, sets, _each_class(problem))
@@ -119,15 +122,20 @@ def solve(backend, problem: Problem) -> Result:
             earlier = [s and Moments(*map(reader.place, s)) for s in problem.states]
             moments = [merge(xp, a, b) if a else b for a, b in zip(earlier, moments)]
 
-    found: dict = {}
-    for models in _alike(problem, sets.which):
+    def fit(models):
         rows, weights = sets.rows_of(sets.which[models[0]])
         if moments is None:
             group = _thin_group(problem, reader, labels, rows, weights, models)
         else:
             m = moments[models[0]]
             group = _group(problem, reader, labels, rows, weights, models, m)
-        for name, values in RULES[options["rule"]](xp, group, options).items():
+        return RULES[options["rule"]](xp, group, options)
+
+    found: dict = {}
+    groups = _alike(problem, sets.which)
+    work = 10.0 * len(groups) * problem.X.shape[1] ** 3  # of eigendecompositions
+    for models, fitted in zip(groups, in_threads(fit, groups, n_threads, work), strict=True):
+        for name, values in fitted.items():
             values = backend.to_numpy(values)
             if name not in found:
                 found[name] = np.zeros((M, *values.shape[1:]), values.dtype)
@@ -155,7 +163,7 @@ def _alike(problem: Problem, which):
         source = which[m] if problem.states is None else m
         priors = problem.hyper["priors"][m].tobytes() if "priors" in problem.hyper else None
         groups[source, priors, shrinks[m]].append(m)
-    return groups.values()
+    return list(groups.values())
 
 
 def _numbers(problem, reader, models, counts):

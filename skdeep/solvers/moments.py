@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from ..threads import in_threads
+
 # Elements of a block of rows: in the cache of a CPU core, or enough to keep an accelerator busy.
 CPU_BLOCK, DEVICE_BLOCK = 2**17, 2**24
 
@@ -235,8 +237,8 @@ def of_class(rows, weights, y, k):
 class Reader:
     """Reads rows of host data, dense or sparse, as dense blocks on the device."""
 
-    def __init__(self, backend, X):
-        self.backend, self.X = backend, X
+    def __init__(self, backend, X, n_threads: int = 1):
+        self.backend, self.X, self.n_threads = backend, X, n_threads
         self.dtype = wide_dtype(backend)
         size = CPU_BLOCK if backend.device == "cpu" else DEVICE_BLOCK
         self.step = max(LEAST_ROWS, size // max(1, X.shape[1]))
@@ -314,21 +316,25 @@ def _dense_sums(reader, y, origin, groups, n_parts):
     """Weighted counts, sums and squares of deviations: (C, K), (C, K, p) and (C, G, p, p)."""
     backend, xp = reader.backend, reader.backend.xp
     K, p = origin.shape
-    G = 1 + max(g for _, g, _, _ in groups)
     origin, labels = reader.place(origin), backend.asarray(y)
     classes = backend.asarray(np.arange(K))
-    counts = np.zeros((n_parts, K))
-    zero_sums, zero_squares = reader.place(np.zeros((K, p))), reader.place(np.zeros((p, p)))
-    sums = [zero_sums] * n_parts
-    squares = [[zero_squares] * G for _ in range(n_parts)]
-    for c, g, rows, weights in groups:
-        counts[c] += np.bincount(_label(rows, y), weights, minlength=K)
+
+    def of_group(group):
+        _, _, rows, weights = group
+        counts = np.bincount(_label(rows, y), weights, minlength=K).astype(float)
+        sums, squares = reader.place(np.zeros((K, p))), reader.place(np.zeros((p, p)))
         for chosen, w in reader.blocks(rows, weights):
             of = labels[chosen] if isinstance(chosen, slice) else backend.asarray(y[chosen])
             d, belongs = _deviations(reader, chosen, w, origin, of, classes)
-            sums[c] = sums[c] + xp.matrix_transpose(belongs) @ d
-            squares[c][g] = squares[c][g] + xp.matrix_transpose(d) @ d
-    return reader.place(counts), _stack(xp, sums), _stack(xp, [_stack(xp, s) for s in squares])
+            sums += xp.matrix_transpose(belongs) @ d
+            squares += xp.matrix_transpose(d) @ d
+        return reader.place(counts), sums, squares
+
+    found = in_threads(of_group, groups, reader.n_threads, work=len(y) * p * p)
+    counts, sums, squares = (
+        xp.reshape(_stack(xp, each), (n_parts, -1, *each[0].shape)) for each in zip(*found)
+    )
+    return xp.sum(counts, axis=1), xp.sum(sums, axis=1), squares
 
 
 def _stack(xp, arrays):
