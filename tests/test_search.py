@@ -1,6 +1,7 @@
 """skdeep's searches against scikit-learn's over the same estimators: same results, together."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skdeep.fitting
 import skdeep.model_selection
+import skdeep.threads
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, Perceptron
 from skdeep.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV
@@ -222,6 +224,22 @@ def test_workers(case, n_jobs):
     assert_same(ours, theirs)
 
 
+@pytest.mark.parametrize("case", ["lda-lsqr", "lda-eigen", "lda-svd"])
+def test_threads(case, monkeypatch):
+    started = []
+
+    class Spy(ThreadPoolExecutor):
+        def submit(self, *args):
+            started.append(1)
+            return super().submit(*args)
+
+    monkeypatch.setattr(skdeep.threads, "WORTH_THREADS", 0.0)
+    monkeypatch.setattr(skdeep.threads, "ThreadPoolExecutor", Spy)
+    ours, theirs = pair(*CASES[case], n_jobs=2)
+    assert_same(ours, theirs)
+    assert len(started) > 15  # parts of the rows, groups of models and blocks of scores
+
+
 @pytest.mark.parametrize("case", ["lda-lsqr", "logistic", "perceptron", "mlp"])
 def test_tight_memory(case):
     estimator, grid = CASES[case]
@@ -288,6 +306,27 @@ def test_divergence_gets_error_score():
         ours, theirs = pair(model, grid, X_REGRESSION, Y_REGRESSION, **settings)
     assert_same(ours, theirs, atol=1e-9)
     assert ours.cv_results_["mean_test_score"][1] == -9.0
+
+
+@pytest.mark.parametrize("held_out", ["only variation", "overflow"])
+def test_folds_that_fail_hurt_no_other(held_out):
+    """Whether the result is at fault or no stack can be solved."""
+    rng = np.random.RandomState(0)
+    labels = np.arange(60) % 2
+    rows = rng.randn(60, 4)
+    if held_out == "overflow":
+        rows[3] = 1e200
+    else:
+        rows = labels[:, None] + np.zeros((60, 4))
+        rows[:12] += rng.randn(12, 4)
+    estimator, grid = LinearDiscriminantAnalysis(), {"tol": [1e-4, 1e-3]}
+    with np.errstate(all="ignore"):
+        ours, theirs = pair(
+            estimator, grid, rows, labels, cv=KFold(5), error_score=-1.0, refit=False
+        )
+    assert_same(ours, theirs)
+    scores = np.stack([ours.cv_results_[f"split{i}_test_score"] for i in range(5)])
+    assert 0 < (scores == -1.0).sum() < scores.size
 
 
 def test_all_fail():
