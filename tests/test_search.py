@@ -318,7 +318,7 @@ def test_folds_that_fail_hurt_no_other(held_out):
         rows[3] = 1e200
     else:
         rows = labels[:, None] + np.zeros((60, 4))
-        rows[:12] += rng.randn(12, 4)
+        rows[12:24] += rng.randn(12, 4)
     estimator, grid = LinearDiscriminantAnalysis(), {"tol": [1e-4, 1e-3]}
     with np.errstate(all="ignore"):
         ours, theirs = pair(
