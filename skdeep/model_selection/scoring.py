@@ -58,6 +58,7 @@ def accuracies(
         return None
     if not (isinstance(X, np.ndarray) or sparse.issparse(X)) or X.ndim != 2:
         return None
+    X = X.tocsr() if sparse.issparse(X) else X  # of which blocks of rows can be read
     kind = X.dtype.kind
     if kind not in "biuf" or X.shape[1] != first.n_features_in_ or X.shape[0] == 0:
         return None
@@ -87,8 +88,9 @@ def _hits(estimators, X, codes, rows, n_threads: int):
     dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", first.coef_.dtype)
     coef = np.concatenate([e.coef_ for e in estimators]).astype(dtype, copy=False)
     k = len(coef) // n_models
-    intercept = np.concatenate([np.broadcast_to(e.intercept_, k) for e in estimators])
-    intercept = intercept.astype(dtype, copy=False)[:, None]
+    intercept = np.empty((n_models, k), dtype)
+    for own, estimator in zip(intercept, estimators, strict=True):
+        own[:] = estimator.intercept_
     hits = np.zeros((n_models, len(codes)), dtype=bool)
     order = np.argsort(codes.astype(np.min_scalar_type(-max(k, 2))), kind="stable")
     starts = np.searchsorted(codes[order], np.arange(max(k, 2) + 1))
@@ -100,7 +102,7 @@ def _hits(estimators, X, codes, rows, n_threads: int):
         assert_all_finite(x.data if sparse.issparse(x) else x)
         # Class-major: a pass over the classes is a pass over rows of memory.
         raw = (x @ coef.T).T if sparse.issparse(x) else coef @ x.T
-        raw += intercept
+        raw += intercept.reshape(-1, 1)
         hits[:, chosen] = _right(raw.reshape(n_models, k, -1), c)
 
     blocks = [
