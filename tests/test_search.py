@@ -194,7 +194,9 @@ def test_sample_weight(case):
 
 
 @pytest.mark.parametrize("case", ["lda-lsqr", "logistic", "mlp"])
-@pytest.mark.parametrize("kind", ["list", "int", "float32", "pandas", "sparse", "strings"])
+@pytest.mark.parametrize(
+    "kind", ["list", "int", "float32", "pandas", "sparse", "by columns", "strings"]
+)
 def test_data(case, kind):
     data, target = X, y
     match kind:
@@ -208,8 +210,9 @@ def test_data(case, kind):
             pd = pytest.importorskip("pandas")
             data = pd.DataFrame(X, columns=[f"c{i}" for i in range(X.shape[1])])
             target = pd.Series(y)
-        case "sparse":
+        case "sparse" | "by columns":
             data = sparse.csr_array(np.where(np.abs(X) > 1, X, 0))
+            data = data if kind == "sparse" else data.tocsc()
         case "strings":
             target = np.array(["one", "two", "three"])[y]
     ours, theirs = pair(*CASES[case], data, target)
