@@ -42,6 +42,39 @@ class IterationMonitor:
         self.task.call_on_fit_task_end(estimator=self.estimator)
 
 
+class ModelTask:
+    """The task of one model of a stack, with its iterations inside.
+
+    Parameters
+    ----------
+    estimator, task_name, attributes
+        As in :func:`watched`.
+    context : CallbackContext
+        The model's own.
+    data : dict
+        ``X``, ``y`` and ``metadata`` of the model, or functions that return them.
+
+    Attributes
+    ----------
+    monitor : IterationMonitor
+        For ``Problem.monitors``.
+    """
+
+    def __init__(self, estimator, context, task_name: str, data: dict, attributes: Callable):
+        self.context = context.call_on_fit_task_begin(estimator=estimator, **data)
+        self.monitor = IterationMonitor(estimator, context, task_name, data, attributes)
+
+    def end(self, theta: np.ndarray) -> None:
+        """End the task with the parameters (P,) that the model came to."""
+        monitor = self.monitor
+        monitor.close()
+        self.context.call_on_fit_task_end(
+            estimator=monitor.estimator,
+            **monitor.data,
+            reconstruction_attributes=lambda: monitor.attributes(theta),
+        )
+
+
 @contextmanager
 def watched(
     estimator,

@@ -1,21 +1,25 @@
 """scikit-learn's callbacks see every epoch, score it, and may end a fit."""
 
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import get_scorer
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import accuracy_score, get_scorer
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeep.linear_model import LogisticRegression, Perceptron
+from skdeep.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Callbacks are only supported"),
+]
 
 X, Y = load_iris(return_X_y=True)
 X = StandardScaler().fit_transform(X)
@@ -30,6 +34,26 @@ MODELS = {
     "Perceptron": (Perceptron(max_iter=5, tol=None), Y == 1),
     "LogisticRegression": (LogisticRegression(max_iter=5, tol=1e-12), Y),
     "LogisticRegression, adam": (LogisticRegression(solver="adam", max_iter=5, random_state=0), Y),
+    "LogisticRegression, newton-cg": (
+        LogisticRegression(solver="newton-cg", C=1e3, max_iter=5, tol=1e-12),
+        Y,
+    ),
+    "LogisticRegression, newton-cholesky": (
+        LogisticRegression(solver="newton-cholesky", C=1e3, max_iter=5, tol=1e-12),
+        Y,
+    ),
+    "LogisticRegression, liblinear": (
+        LogisticRegression(solver="liblinear", C=1e3, max_iter=5, tol=1e-12),
+        Y == 1,
+    ),
+    "LogisticRegression, sag": (
+        LogisticRegression(solver="sag", C=1e3, max_iter=5, tol=1e-12),
+        Y,
+    ),
+    "LogisticRegression, saga, l1": (
+        LogisticRegression(solver="saga", l1_ratio=1.0, C=1e3, max_iter=5, tol=1e-12),
+        Y,
+    ),
 }
 each = pytest.mark.parametrize("model, y", MODELS.values(), ids=MODELS)
 
@@ -222,3 +246,136 @@ def test_perceptron_that_overflows_is_torn_down():
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="overflow"):
         model.fit(X * 1e200, Y == 1)
     assert recorder.calls.count("setup") == recorder.calls.count("teardown") == 1
+
+
+def test_a_warning_says_where_scikit_learn_runs_no_callbacks():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LogisticRegression().set_callbacks(Recorder())
+        LogisticRegression(solver="adam").set_callbacks(Recorder())
+    with pytest.warns(UserWarning, match="skdeep runs them for solver='newton-cg' too"):
+        LogisticRegression(solver="newton-cg").set_callbacks(Recorder())
+
+
+# Two folds, two ratios and three values of C, those with and without an L1 part in stacks apart.
+CV = {
+    "solver": "saga",
+    "Cs": [0.1, 1.0, 10.0],
+    "l1_ratios": [0.0, 0.5],
+    "cv": 2,
+    "max_iter": 4,
+    "tol": 1e-12,
+    "scoring": "neg_log_loss",
+    "use_legacy_attributes": False,
+}
+
+
+class Tree(Recorder):
+    """Keeps the path of task names and ids, the rows and the model of each task that ends."""
+
+    def __init__(self, stop=None):
+        super().__init__()
+        self.stop, self.ended = stop, []
+
+    def on_fit_task_end(
+        self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None
+    ):
+        path, task = [], context
+        while task is not None:
+            path.insert(0, (task.task_id, task.task_name))
+            task = task.parent
+        self.ended.append((path, X, y, metadata, fitted_estimator))
+        return self.stop is not None and self.stop(path)
+
+    def at(self, depth):
+        return [entry for entry in self.ended if len(entry[0]) == depth]
+
+
+def test_cross_validation_has_a_task_for_every_model(backend):
+    """Fold by fold, ratio by ratio, C by C; each task has its model's rows and its model."""
+    tree, weight = Tree(), np.where(Y == 2, 3.0, 1.0)
+    model = LogisticRegressionCV(**CV, backend=backend).set_callbacks(tree)
+    model.fit(X, Y, sample_weight=weight)
+    assert [path[-1][1] for path, *_ in tree.ended][-1] == "fit"
+    assert [path[1][1] for path, *_ in tree.at(2)] == ["search", "refit-with-best-params"]
+
+    models = [entry for entry in tree.at(3) if entry[0][1][1] == "search"]
+    names = [f"fold {f}, C={C:g}, l1_ratio={r:g}"
+             for f in range(2) for r in CV["l1_ratios"] for C in CV["Cs"]]  # fmt: skip
+    assert [path[2] for path, *_ in models] == list(enumerate(names))
+    folds = list(StratifiedKFold(2).split(X, Y))
+    paths = model.coefs_paths_.reshape(12, 3, -1)
+    for (path, rows, y, metadata, fitted), theta in zip(models, paths, strict=True):
+        train = folds[path[2][0] // 6][0]
+        np.testing.assert_array_equal(rows, X[train])
+        np.testing.assert_array_equal(y, Y[train])
+        np.testing.assert_array_equal(metadata["sample_weight"], weight[train])
+        np.testing.assert_array_equal(np.c_[fitted.coef_, fitted.intercept_], theta)
+        assert f"C={fitted.C_:g}, l1_ratio={fitted.l1_ratio_:g}" in path[2][1]
+
+    # Iterations: as many as each model needed, and one that never ran.
+    inside = Counter(path[2][0] for path, *_ in tree.at(4))
+    assert [inside[i] - 1 for i in range(12)] == model.n_iter_.ravel().tolist()
+    refit = [entry for entry in tree.at(3) if entry[0][1][1] != "search"]
+    assert refit[-2][0][2][1] == "saga-iter"
+    np.testing.assert_array_equal(refit[-2][4].coef_, model.coef_)
+
+
+@pytest.mark.parametrize("params", [{}, {"refit": False}, {"solver": "lbfgs", "l1_ratios": [0.0]}])
+def test_watching_changes_no_cross_validation(params, backend):
+    plain = LogisticRegressionCV(**{**CV, **params}, backend=backend).fit(X, Y)
+    watched = LogisticRegressionCV(**{**CV, **params}, backend=backend)
+    watched.set_callbacks(Recorder(), ScoringMonitor(scoring="accuracy")).fit(X, Y)
+    for name in ("coef_", "intercept_", "coefs_paths_", "scores_", "n_iter_", "C_", "l1_ratio_"):
+        np.testing.assert_array_equal(getattr(watched, name), getattr(plain, name))
+
+
+def test_true_ends_one_model_of_a_cross_validation():
+    """Iterations are the level that a callback ends: those of one model, or those of all."""
+    full = LogisticRegressionCV(**CV).fit(X, Y)
+
+    def third(path):
+        return path[2:3] == [(3, "fold 0, C=0.1, l1_ratio=0.5")] and len(path) == 4
+
+    model = LogisticRegressionCV(**CV).set_callbacks(Tree(stop=third)).fit(X, Y)
+    expected = full.n_iter_.copy()
+    assert expected[0, 1, 0] > 1
+    expected[0, 1, 0] = 1
+    np.testing.assert_array_equal(model.n_iter_, expected)
+
+    model = LogisticRegressionCV(**CV).set_callbacks(Tree(stop=lambda path: True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.fit(X, Y)
+    assert (model.n_iter_ == 1).all()
+
+
+def test_monitor_scores_cross_validation():
+    monitor = ScoringMonitor(scoring="accuracy")
+    model = LogisticRegressionCV(**CV).set_callbacks(monitor).fit(X, Y)
+    rows = {row["task_id_path"]: row for row in monitor.get_logs().data}
+    assert rows[(0,)]["accuracy"] == pytest.approx(accuracy_score(Y, model.predict(X)))
+    train = next(StratifiedKFold(2).split(X, Y))[0]
+    theta = model.coefs_paths_[0, 1, 2]
+    predicted = np.argmax(X[train] @ theta[:, :-1].T + theta[:, -1], axis=1)
+    assert rows[(0, 0, 5)]["accuracy"] == pytest.approx(accuracy_score(Y[train], predicted))
+    # Each iteration of each model and of the refit is scored, and each of these on the whole.
+    n_iterations = model.n_iter_.sum() + sum(len(path) == 3 and path[1] == 1 for path in rows)
+    assert len(rows) == 1 + 12 + 1 + n_iterations
+
+
+def test_progress_of_cross_validation(capsys):
+    pytest.importorskip("rich")
+    LogisticRegressionCV(**CV).set_callbacks(ProgressBar()).fit(X, Y)
+    shown = capsys.readouterr().out
+    for text in ("search", "fold 1, C=10, l1_ratio=0.5", "refit-with-best-params"):
+        assert text in shown
+
+
+def test_cross_validation_is_torn_down_after_an_error():
+    recorder = Recorder(last=2, error=KeyError("mine"))
+    model = LogisticRegressionCV(**CV).set_callbacks(recorder)
+    with pytest.raises(KeyError, match="mine"):
+        model.fit(X, Y)
+    assert recorder.calls[-1] == "teardown" and recorder.calls.count("teardown") == 1
+    assert not hasattr(model, "classes_")

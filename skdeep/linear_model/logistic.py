@@ -298,7 +298,9 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         self.dtype = dtype
 
     def set_callbacks(self, *callbacks):
-        """Set callbacks that run after each iteration of 'lbfgs' or epoch of mini-batch solvers.
+        """Set callbacks that run after each iteration or, of mini-batch solvers, epoch.
+
+        Every solver runs them. A warning says where scikit-learn's would not.
 
         Parameters
         ----------
@@ -311,9 +313,9 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         """
         if self.solver not in ("lbfgs", *STOCHASTIC_SOLVERS):
             warnings.warn(
-                f"Callbacks are only supported in {type(self).__name__} for solver='lbfgs'. This "
-                f"estimator has solver='{self.solver}', callbacks will be ignored during the "
-                "solving of the regression.",
+                f"Callbacks are only supported in {type(self).__name__} for solver='lbfgs' by "
+                f"scikit-learn. skdeep runs them for solver='{self.solver}' too; code that is to "
+                "run on both cannot rely on that.",
                 stacklevel=2,
             )
         return super().set_callbacks(*callbacks)
@@ -419,7 +421,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             def attributes(theta):
                 return self._attributes(problem.net, theta.astype(problem.dtype, copy=False))
 
-            task = "epoch" if stochastic else "lbfgs-iter"
+            task = "epoch" if stochastic else f"{self.solver}-iter"
             watch = watched(self, context, problem, y, sample_weight, attributes, task)
             with watch as problem:
                 if self.max_iter == 0 and problem.monitors and not stochastic:

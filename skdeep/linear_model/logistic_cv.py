@@ -29,14 +29,10 @@ from sklearn.utils.validation import (
 
 from ..array_api import follows_input
 from ..base import require_finite, to_host, unchanged_on_error
-from ..batch import solve_many
-from ..problem import Result
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
 from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver
-
-# Bytes that a stack works on at once.
-MAX_MEMORY = 2.0**30
+from .logistic_stack import Stack, Watch
 
 
 @follows_input(reference="coef_")
@@ -273,6 +269,7 @@ class LogisticRegressionCV(LogisticRegression):
         legacy = self._resolve_legacy()
         scoring = self._resolve_scoring()
         check_solver(self.solver, penalty, self.dual)
+        context = self._init_callback_context(max_subtasks=1 + self.refit)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             X, y = validate_data(
@@ -296,20 +293,23 @@ class LogisticRegressionCV(LogisticRegression):
             self.backend_ = str(backend)
             self.Cs_ = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, Integral) else self.Cs
             self.Cs_ = np.asarray(self.Cs_)
-            solve = _Stack(self, backend, X, codes, weights)
+            solve = Stack(self, backend, X, codes, weights)
+            watch = Watch(self, context, solve.net, X, y, sample_weight)
             grid = list(product(range(len(folds)), ratios, self.Cs_))
             penalties = [_penalty(penalty, C, ratio) for _, ratio, C in grid]
-            result = solve(penalties, [folds[fold][0] for fold, _, _ in grid])
+            with watch.search(grid, folds) as tasks:
+                result = solve(penalties, tasks, [folds[fold][0] for fold, _, _ in grid])
             self._warn(result)
 
             shape = (len(folds), len(ratios), len(self.Cs_))
             theta = result.theta.reshape(*shape, -1)
             scores = self._scores(X, y, folds, theta, scoring, routed.scorer.score)
-            theta = self._choose(solve, penalty, ratios, theta, scores)
+            theta = self._choose(solve, watch, penalty, ratios, theta, scores)
             require_finite(theta)
             vars(self).update(self._attributes(solve.net, theta))
             self.l1_ratios_ = np.asarray(ratios)
             self._record(result.theta, scores, result.n_iter.reshape(shape), solve.net, legacy)
+            watch.end()
         return self
 
     # What the parameters ask for
@@ -444,14 +444,15 @@ class LogisticRegressionCV(LogisticRegression):
             **{**labels, **scorer._kwargs},
         )
 
-    def _choose(self, solve, penalty, ratios, theta, scores) -> np.ndarray:
+    def _choose(self, solve, watch, penalty, ratios, theta, scores) -> np.ndarray:
         """Parameters (P,) of the final model; sets ``C_`` and ``l1_ratio_``."""
         if self.refit:
             # scikit-learn breaks ties by the order of C before that of the ratio.
             i_C, i_ratio = np.unravel_index(np.argmax(scores.sum(axis=0).T), scores.shape[:0:-1])
             C, ratio = self.Cs_[i_C], ratios[i_ratio]
             start = theta[:, i_ratio, i_C].mean(axis=0)
-            result = solve([_penalty(penalty, C, ratio)], None, start[None])
+            task = watch.refit(C, ratio)
+            result = solve([_penalty(penalty, C, ratio)], task, theta=start[None])
             self._warn(result)
             self.C_, self.l1_ratio_ = C, ratio
             return result.theta[0]
@@ -560,37 +561,3 @@ class LogisticRegressionCV(LogisticRegression):
 
 def _penalty(name: str, C: float, ratio: float | None) -> Penalty:
     return Penalty(name, C, {"l1": 1.0, "l2": 0.0}.get(name, ratio))
-
-
-class _Stack:
-    """Solves models over one estimator's data, those with and without an L1 part apart."""
-
-    def __init__(self, estimator, backend, X, codes, weights):
-        self.estimator = estimator
-        self.backend = backend
-        self.data = X, codes, weights
-        self.net = estimator._net(X.shape[1])
-
-    def __call__(self, penalties, rows, theta=None) -> Result:
-        """Results in the order of the penalties."""
-        sparse = np.asarray([penalty.l1_ratio > 0 for penalty in penalties])
-        problems, places = [], []
-        for kind in (False, True):
-            members = np.flatnonzero(sparse == kind)
-            if members.size:
-                places.append(members)
-                problems.append(
-                    self.estimator._problem(
-                        *self.data,
-                        [penalties[i] for i in members],
-                        rows=None if rows is None else [rows[i] for i in members],
-                        theta=theta,
-                    )
-                )
-        results = solve_many(self.backend, problems, MAX_MEMORY)
-        order = np.argsort(np.concatenate(places))
-
-        def join(name):
-            return np.concatenate([getattr(result, name) for result in results])[order]
-
-        return Result(**{name: join(name) for name in ("theta", "n_iter", "loss", "converged")})
