@@ -14,6 +14,8 @@ from .objective import shift_invariant
 
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.
 MAX_FEATURES = 1536
+# Up to so many features a sparse X costs no more than a dense one.
+MAX_DENSE = 256
 
 # Rows that estimate the moments at least.
 MIN_ROWS = 4096
@@ -116,15 +118,17 @@ def _moments(xp, X, w):
     some, v = X[::step, :], w[:, ::step]
     v = v / xp.sum(v)
     mean = v @ some
-    if hasattr(X, "toarray"):
+    if hasattr(X, "toarray") and some.nnz < 0.1 * some.shape[0] * p:
         weighted = some.multiply(xp.matrix_transpose(v)).tocsr()
         second = (some.T @ weighted).toarray() - mean.T @ mean
     else:
         rows = xp.sqrt(xp.matrix_transpose(v))
-        second = xp.zeros((p, p), dtype=X.dtype, device=X.device)
+        second = xp.zeros((p, p), dtype=w.dtype, device=w.device)
         for start in range(0, some.shape[0], BLOCK):
             stop = min(start + BLOCK, some.shape[0])
-            block = (some[start:stop, :] - mean) * rows[start:stop, :]
+            block = some[start:stop, :]
+            block = block.toarray() if hasattr(block, "toarray") else block
+            block = (block - mean) * rows[start:stop, :]
             second = second + xp.matrix_transpose(block) @ block
     if step == 1:
         return mean, second
@@ -180,7 +184,7 @@ def _pays(X, k) -> bool:
     """Whether a Gram matrix costs less than the iterations that it saves."""
     if X.shape[1] > MAX_FEATURES:
         return False
-    if hasattr(X, "toarray"):
+    if hasattr(X, "toarray") and X.shape[1] > MAX_DENSE:
         entries = np.diff(X.indptr).astype("float64")
         return bool(np.sum(entries * entries) <= 100 * k * np.sum(entries))
     return True
