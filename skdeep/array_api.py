@@ -17,7 +17,6 @@ from sklearn.utils._array_api import (
     get_namespace_and_device,
     move_to,
 )
-from sklearn.utils.metaestimators import available_if
 
 FITTING = ("fit", "partial_fit")
 PREDICTING = (
@@ -129,7 +128,8 @@ def follows_input(reference: str) -> Callable[[type], type]:
 
             # What is available under a condition stays so.
             conditional = hasattr(raw, "check") and hasattr(raw, "fn")
-            setattr(cls, name, available_if(raw.check)(wrap(raw.fn)) if conditional else wrap(raw))
+            wrapped = type(raw)(wrap(raw.fn), raw.check, name) if conditional else wrap(raw)
+            setattr(cls, name, wrapped)
         return cls
 
     return decorate

@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from .network import Network, n_parameters, n_weights
@@ -38,14 +39,22 @@ def optimizer_name(estimator) -> str:
     return estimator.solver
 
 
-def has_partial_fit(estimator) -> bool:
-    """For ``available_if``: only the stochastic solvers can go on from where they stopped."""
-    if estimator.solver not in STOCHASTIC_SOLVERS:
-        raise AttributeError(
-            "partial_fit is only available for stochastic optimizers. "
-            f"{estimator.solver} is not stochastic."
-        )
-    return True
+class OfStochasticSolvers(_AvailableIfDescriptor):
+    """Decorator: a method that an estimator has only with a solver that can go on training.
+
+    Like ``available_if``, but the error says what Python says of a class without the method, as
+    scikit-learn's logistic regression is, and then why.
+    """
+
+    def __init__(self, fn, check=None, attribute_name=None):
+        super().__init__(fn, check, attribute_name or fn.__name__)
+
+    def _check(self, obj, owner):
+        if obj.solver not in STOCHASTIC_SOLVERS:
+            raise AttributeError(
+                f"{type(obj).__name__!r} object has no attribute {self.attribute_name!r}: "
+                f"solver={obj.solver!r} is not stochastic, as {', '.join(STOCHASTIC_SOLVERS)} are."
+            )
 
 
 def column(value) -> np.ndarray:

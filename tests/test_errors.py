@@ -343,9 +343,20 @@ def test_partial_fit(backend):
         model.partial_fit(X, y, classes=[0, 1])
     with refused("early_stopping", "partial_fit"):
         Perceptron(early_stopping=True, backend=backend).partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(AttributeError, match="partial_fit") as info:
-        MLPClassifier(solver="lbfgs", backend=backend).partial_fit(X, y, classes=[0, 1, 2])
-    assert "lbfgs is not stochastic" in str(info.value.__cause__)
+
+
+@pytest.mark.parametrize("model", [MLPClassifier(solver="lbfgs"), LogisticRegression()])
+def test_only_stochastic_solvers_have_partial_fit(model):
+    """As if the class had none, and with the reason."""
+    assert not hasattr(model, "partial_fit")
+    name = type(model).__name__
+    with pytest.raises(
+        AttributeError, match=f"{name!r} object has no attribute 'partial_fit'.*sgd"
+    ):
+        model.partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(AttributeError, match="solver='lbfgs'"):
+        type(model).partial_fit(model, X, y, classes=[0, 1, 2])
+    assert hasattr(model.set_params(solver="sgd"), "partial_fit")
 
 
 def state(estimator):

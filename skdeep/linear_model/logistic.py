@@ -11,7 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Hidden, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -21,7 +20,7 @@ from ..losses import sigmoid, softmax
 from ..monitoring import watched
 from ..network import Network
 from ..problem import Problem, Result
-from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, has_partial_fit
+from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .logistic_problem import (
     ALGORITHMS,
     Penalty,
@@ -345,7 +344,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         """
         return self._complete(self._fitting(X, y, sample_weight))
 
-    @available_if(has_partial_fit)
+    @OfStochasticSolvers
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Go on training for one epoch over the given rows, with a mini-batch solver.

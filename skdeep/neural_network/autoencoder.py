@@ -11,13 +11,12 @@ from sklearn.base import (
 )
 from sklearn.metrics import mean_squared_error
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import network
 from ..array_api import follows_input
 from ..base import to_host
-from ..stochastic import STOCHASTIC_SOLVERS, has_partial_fit
+from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .multilayer import BaseMultilayerPerceptron
 
 
@@ -383,7 +382,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         # X is its own target, to callbacks too.
         return self._fit(X, X, sample_weight, X_val=X_val, y_val=X_val)
 
-    @available_if(has_partial_fit)
+    @OfStochasticSolvers
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Go on training for one epoch over the given rows.

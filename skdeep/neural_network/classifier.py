@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
-from ..stochastic import has_partial_fit
+from ..stochastic import OfStochasticSolvers
 from .multilayer import BaseMultilayerPerceptron
 
 
@@ -374,7 +374,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         """
         return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
 
-    @available_if(has_partial_fit)
+    @OfStochasticSolvers
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Go on training for one epoch over the given rows.

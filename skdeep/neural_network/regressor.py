@@ -5,11 +5,10 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
-from ..stochastic import STOCHASTIC_SOLVERS, has_partial_fit
+from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .multilayer import BaseMultilayerPerceptron
 
 
@@ -308,7 +307,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         """
         return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
 
-    @available_if(has_partial_fit)
+    @OfStochasticSolvers
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
         """Go on training for one epoch over the given rows.
