@@ -1,4 +1,4 @@
-"""scikit-learn's array-API checks of every estimator, where SciPy has its array-API support on."""
+"""scikit-learn's array-API checks and our own tests, where SciPy has its array-API support on."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ import upstream
 pytest.importorskip("torch", reason="the array-API checks need torch")
 pytest.importorskip("array_api_strict", reason="the array-API checks need array-api-strict")
 
-CHECKS = Path(__file__).parents[1] / "test_estimator_checks.py"
+TESTS = Path(__file__).parents[1]
 CLASSES = (
     "Perceptron",
     "LogisticRegression",
@@ -24,10 +24,10 @@ CLASSES = (
 )
 
 
-def test_array_api_checks(tmp_path):
-    report = tmp_path / "report.xml"
+def run(tests, report, *options) -> list[str]:
+    """Names of the tests that passed; none may fail, nor be skipped without need."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["-k", "array_api", f"--junitxml={report}", str(CHECKS)]
+    command += [f"--junitxml={report}", *options, str(tests)]
     done = subprocess.run(
         command,
         env=upstream.environment(),
@@ -45,6 +45,15 @@ def test_array_api_checks(tmp_path):
         else:
             reason = skip.get("message")
             assert any(text in reason for text in upstream.SKIPS), f"{case.get('name')}: {reason}"
+    return passed
+
+
+def test_array_api_dispatch(tmp_path):
+    assert len(run(TESTS / "test_array_api_dispatch.py", tmp_path / "report.xml")) > 80
+
+
+def test_array_api_checks(tmp_path):
+    passed = run(TESTS / "test_estimator_checks.py", tmp_path / "report.xml", "-k", "array_api")
     # The tag is what makes scikit-learn check other namespaces than NumPy.
     for cls in CLASSES:
         for backend in ("numpy", "torch"):
