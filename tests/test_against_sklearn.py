@@ -219,6 +219,7 @@ def test_logistic_regression(solver, penalty, params, n_classes, container, weig
     assert_close(ours.predict_proba(X), theirs.predict_proba(classes(n_classes)[0]), 1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     "params",
     [
@@ -231,21 +232,82 @@ def test_logistic_regression(solver, penalty, params, n_classes, container, weig
         {"solver": "liblinear", "dual": True},
         {"solver": "lbfgs", "C": 1e-4},
         {"solver": "lbfgs", "C": 1e4},
-        {"solver": "saga", "l1_ratio": 1, "C": 0.05},
+        {"solver": "saga", "l1_ratio": 1, "C": 0.1},
         {"solver": "lbfgs", "class_weight": {0: 1.0, 1: 5.0}},
     ],
     ids=str,
 )
-def test_logistic_regression_options(params, backend):
+def test_logistic_regression_options(params, weighted, backend):
     X, y = classes(2)
     params = {"random_state": 0, **params}
+    weight = weights(len(y)) if weighted else None
     # dual=True makes liblinear random: only a long run settles it.
     exact = {"tol": 1e-12, "max_iter": 100_000}
-    theirs = sklearn.linear_model.LogisticRegression(**exact, **params).fit(X, y)
-    ours = LogisticRegression(tol=1e-10, max_iter=10_000, backend=backend, **params).fit(X, y)
+    theirs = sklearn.linear_model.LogisticRegression(**exact, **params).fit(X, y, weight)
+    ours = LogisticRegression(tol=1e-10, max_iter=10_000, backend=backend, **params)
+    ours.fit(X, y, weight)
     assert_close(ours.coef_, theirs.coef_, 1e-6)
     # scikit-learn's is a plain 0.0 where liblinear fits none.
     assert_close(ours.intercept_, np.reshape(theirs.intercept_, 1), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "lbfgs", "fit_intercept": False},
+        {"solver": "newton-cholesky", "fit_intercept": False},
+        {"solver": "saga", "l1_ratio": 1, "fit_intercept": False},
+        {"solver": "newton-cg", "class_weight": {0: 1.0, 1: 5.0, 2: 0.5}},
+        {"solver": "saga", "l1_ratio": 0.5, "class_weight": "balanced", "C": 0.05},
+        {"solver": "lbfgs", "C": 1e-4},
+        {"solver": "sag", "C": 1e3},
+    ],
+    ids=str,
+)
+def test_multinomial_regression_options(params, backend):
+    X, y = classes(3)
+    smooth = "l1_ratio" not in params
+    exact = {**params, "solver": "newton-cg" if smooth else "saga", "tol": 1e-12}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = sklearn.linear_model.LogisticRegression(
+            **exact, max_iter=100_000, random_state=0
+        ).fit(X, y)
+    ours = LogisticRegression(tol=1e-10, max_iter=10_000, backend=backend, **params).fit(X, y)
+    assert_close(ours.predict_proba(X), theirs.predict_proba(X), 1e-6)
+    if smooth:  # see reference
+        theirs.coef_ -= theirs.coef_.mean(axis=0)
+    assert_close(ours.coef_, theirs.coef_, 1e-6)
+    # No penalty decides the sum of the intercepts.
+    assert_close(np.diff(ours.intercept_), np.diff(theirs.intercept_), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "penalty, solver, same",
+    [
+        ("l1", "liblinear", {"l1_ratio": 1}),
+        ("l1", "saga", {"l1_ratio": 1}),
+        ("l2", "lbfgs", {}),
+        ("elasticnet", "saga", {"l1_ratio": 0.3}),
+        (None, "lbfgs", {"C": np.inf}),
+        (None, "saga", {"C": np.inf}),
+    ],
+)
+def test_a_penalty_s_former_name(penalty, solver, same, backend):
+    """Deprecated, as in scikit-learn, which goes on to accept it."""
+    X, y = classes(2)
+    exact = {"tol": 1e-10, "max_iter": 10_000, "random_state": 0}
+    ratio = {"l1_ratio": 0.3} if penalty == "elasticnet" else {}
+    fitted = []
+    for cls, more in ((LogisticRegression, {"backend": backend}), (THEIRS[LogisticRegression], {})):
+        model = cls(penalty=penalty, solver=solver, **ratio, **exact, **more)
+        with pytest.warns(FutureWarning, match="'penalty' was deprecated"):
+            fitted.append(model.fit(X, y))
+    ours, theirs = fitted
+    assert_close(ours.coef_, theirs.coef_, 1e-6)
+    assert_close(
+        ours.coef_, LogisticRegression(solver=solver, **exact, **same).fit(X, y).coef_, 1e-8
+    )
 
 
 def gradient_norm(model, X, y):
@@ -291,11 +353,22 @@ def test_logistic_regression_warns_when_it_stops_early(solver, backend):
     assert 1 < model.n_iter_[0] < 10_000
 
 
-def test_logistic_regression_warm_start(backend):
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"solver": "newton-cg"},
+        {"solver": "newton-cholesky"},
+        {"solver": "sag"},
+        {"solver": "saga", "l1_ratio": 1},
+    ],
+    ids=str,
+)
+def test_logistic_regression_warm_start(params, backend):
     """Going on from the optimum takes next to no iterations."""
     X, y = classes(3)
-    model = LogisticRegression(tol=1e-8, max_iter=1000, warm_start=True, backend=backend).fit(X, y)
-    first, coef = model.n_iter_[0], model.coef_.copy()
+    model = LogisticRegression(tol=1e-8, max_iter=1000, warm_start=True, backend=backend, **params)
+    first, coef = model.fit(X, y).n_iter_[0], model.coef_.copy()
     model.fit(X, y)
     assert model.n_iter_[0] <= 2 < first
     assert_close(model.coef_, coef, 1e-6)
@@ -317,6 +390,9 @@ PERCEPTRON_CASES = [
     {"class_weight": {0: 1.0, 1: 3.0}},
     {"n_iter_no_change": 2, "tol": 1e-2},
     {"max_iter": 3},
+    {"early_stopping": True, "penalty": "l1", "alpha": 0.003},
+    {"early_stopping": True, "class_weight": "balanced", "n_iter_no_change": 2},
+    {"penalty": "elasticnet", "alpha": 0.01, "class_weight": "balanced", "eta0": 0.3},
 ]
 
 
@@ -342,10 +418,15 @@ def test_perceptron(params, n_classes, container, backend):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_perceptron_sample_weight(n_classes, backend):
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"early_stopping": True}, {"penalty": "l1", "alpha": 0.003, "class_weight": "balanced"}],
+    ids=str,
+)
+def test_perceptron_sample_weight(params, n_classes, backend):
     X, y = classes(n_classes)
     ours, theirs, _, _ = fit_both(
-        Perceptron, X, y, backend, sample_weight=weights(len(y)), random_state=1
+        Perceptron, X, y, backend, sample_weight=weights(len(y)), random_state=1, **params
     )
     assert_same_perceptron(ours, theirs)
 
@@ -495,6 +576,47 @@ def test_mlp_partial_fit(cls, params, backend):
     call = {"classes": np.unique(y)} if cls is MLPClassifier else {}
     ours, theirs, *warned = fit_both(
         cls, X, y, backend, method="partial_fit", times=5, call=call, **{**MLP, **params}
+    )
+    assert_same_mlp(ours, theirs, *warned)
+
+
+TARGETS = ("binary", "classes", "labels", "regression", "outputs")
+RATES = [{}] + [{**SGD, "learning_rate": r} for r in ("constant", "invscaling", "adaptive")]
+CALLS = {
+    "fit": ("fit", 1, {"max_iter": 20}),
+    "early stopping": ("fit", 1, {"max_iter": 20, "early_stopping": True}),
+    "warm start": ("fit", 3, {"max_iter": 7, "warm_start": True}),
+    "early stopping, warm start": (
+        "fit",
+        3,
+        {"max_iter": 7, "warm_start": True, "early_stopping": True},
+    ),
+    "partial_fit": ("partial_fit", 20, {}),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("params", RATES, ids=str)
+@pytest.mark.parametrize("call", CALLS)
+def test_mlp_every_target_rate_and_call(target, params, call, backend):
+    """20 epochs and more, with plateaus: rates fall, and fits stop before."""
+    cls = MLPRegressor if target in ("regression", "outputs") else MLPClassifier
+    if target == "labels":
+        X, y = make_multilabel_classification(120, 6, n_classes=3, random_state=0)
+        # On raw counts probabilities come so close to 1 that scikit-learn's loss loses digits.
+        X = StandardScaler().fit_transform(X)
+    elif cls is MLPClassifier:
+        X, y = classes(2 if target == "binary" else 3)
+    else:
+        X, y = make_regression(120, 6, n_targets=1 + (target == "outputs"), random_state=0)
+        y = y / y.std()
+    method, times, more = CALLS[call]
+    arguments = {}
+    if method == "partial_fit" and cls is MLPClassifier:
+        arguments = {"classes": np.arange(3) if target == "labels" else np.unique(y)}
+    params = {**MLP, "tol": 0.01, "n_iter_no_change": 2, **params, **more}
+    ours, theirs, *warned = fit_both(
+        cls, X, y, backend, method=method, times=times, call=arguments, **params
     )
     assert_same_mlp(ours, theirs, *warned)
 
