@@ -1,5 +1,7 @@
 """What all estimators share: choosing a backend, validating input, solving, and staying whole."""
 
+import sys
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Self
@@ -16,6 +18,9 @@ from .backends.base import Backend
 from .batch import solve_many
 from .network import affine
 from .problem import Problem, Result
+
+# What a warning's line is looked for outside of.
+INSIDE = {__package__, "sklearn", "joblib", "contextlib"}
 
 # A fit up to its problem, and from the result on.
 Fitting = Generator[tuple[Backend, Problem], Result, None]
@@ -132,6 +137,14 @@ class LinearClassifier(LinearClassifierMixin, Model):
         )
         scores = backend.to_numpy(backend.kernel(affine)(backend.xp, X, W, b)[0, ...])
         return scores[:, 0] if scores.shape[1] == 1 else scores
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside of the packages that called into them, however deep this is."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INSIDE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def to_host(X):

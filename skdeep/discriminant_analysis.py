@@ -1,6 +1,5 @@
 """Linear discriminant analysis."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .array_api import follows_input
-from .base import Fitting, LinearClassifier, to_host, unchanged_on_error
+from .base import Fitting, LinearClassifier, to_host, unchanged_on_error, warn
 from .losses import sigmoid, softmax
 from .network import build, n_parameters
 from .problem import Problem
@@ -308,7 +307,7 @@ class LinearDiscriminantAnalysis(
         if not np.all(priors >= 0):
             raise ValueError("priors must be non-negative")
         if abs(priors.sum() - 1.0) > 1e-5:
-            warnings.warn("The priors do not sum to 1. Renormalizing", UserWarning, stacklevel=7)
+            warn("The priors do not sum to 1. Renormalizing", UserWarning)
             priors = priors / priors.sum()
         return priors
 

@@ -1,6 +1,5 @@
 """Logistic regression, binary and multinomial."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,7 +14,15 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..array_api import follows_input
-from ..base import Fitting, LinearClassifier, Model, require_finite, to_host, unchanged_on_error
+from ..base import (
+    Fitting,
+    LinearClassifier,
+    Model,
+    require_finite,
+    to_host,
+    unchanged_on_error,
+    warn,
+)
 from ..losses import sigmoid, softmax
 from ..monitoring import watched
 from ..network import Network
@@ -311,11 +318,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         self : LogisticRegression
         """
         if self.solver not in ("lbfgs", *STOCHASTIC_SOLVERS):
-            warnings.warn(
+            warn(
                 f"Callbacks are only supported in {type(self).__name__} for solver='lbfgs' by "
                 f"scikit-learn. skdeep runs them for solver='{self.solver}' too; code that is to "
-                "run on both cannot rely on that.",
-                stacklevel=2,
+                "run on both cannot rely on that."
             )
         return super().set_callbacks(*callbacks)
 
@@ -473,49 +479,42 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         ratio, name = self.l1_ratio, self.penalty
         if name == "deprecated":
             if ratio is None:
-                warnings.warn(
+                warn(
                     "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in "
                     "1.10. Use 0<=l1_ratio<=1 instead.",
                     FutureWarning,
-                    stacklevel=6,
                 )
             name = {0: "l2", None: "l2", 1: "l1"}.get(ratio, "elasticnet")
             if np.isinf(self.C):
                 name = None
         else:
-            warnings.warn(
+            warn(
                 "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid "
                 "this warning, leave 'penalty' set to its default value and use 'l1_ratio' or 'C' "
                 "instead. Use l1_ratio=0 instead of penalty='l2', l1_ratio=1 instead of "
                 "penalty='l1', l1_ratio set to a float between 0 and 1 instead of "
                 "penalty='elasticnet', and C=np.inf instead of penalty=None.",
                 FutureWarning,
-                stacklevel=6,
             )
             if (name, ratio) != ("l2", 0) and (name, ratio) != ("l1", 1) and name in ("l1", "l2"):
-                warnings.warn(
+                warn(
                     f"Inconsistent values: penalty={name} with l1_ratio={ratio}. penalty is "
-                    "deprecated. Please use l1_ratio only.",
-                    stacklevel=6,
+                    "deprecated. Please use l1_ratio only."
                 )
             if name is None and self.C != 1.0:
-                warnings.warn(
-                    "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=6
-                )
+                warn("Setting penalty=None will ignore the C and l1_ratio parameters")
         if name == "elasticnet" and ratio is None:
             raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
         if name != "elasticnet" and ratio is not None and 0 < ratio < 1:
-            warnings.warn(
+            warn(
                 "l1_ratio parameter is only used when penalty is 'elasticnet'. Got "
-                f"(penalty={name})",
-                stacklevel=6,
+                f"(penalty={name})"
             )
         if self.n_jobs is not None:
-            warnings.warn(
+            warn(
                 "'n_jobs' has no effect since 1.8 and will be removed in 1.10. You provided "
                 f"'n_jobs={self.n_jobs}', please leave it unspecified.",
                 FutureWarning,
-                stacklevel=6,
             )
         C = np.inf if name is None else self.C
         return Penalty(name, C, {"l1": 1.0, "elasticnet": ratio}.get(name, 0.0))
@@ -585,7 +584,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             )
             if len(result.converged) > 1:
                 message = f"{left.size} of {len(result.converged)} models: {message}"
-            warnings.warn(message, ConvergenceWarning, stacklevel=7)
+            warn(message, ConvergenceWarning)
 
     def decision_function(self, X):
         if sparse.issparse(getattr(self, "coef_", None)):

@@ -1,7 +1,6 @@
 """Logistic regression that chooses its penalty by cross-validation."""
 
 import inspect
-import warnings
 from itertools import product
 from numbers import Integral, Number
 
@@ -28,7 +27,7 @@ from sklearn.utils.validation import (
 )
 
 from ..array_api import follows_input
-from ..base import require_finite, to_host, unchanged_on_error
+from ..base import require_finite, to_host, unchanged_on_error, warn
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
 from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver
@@ -319,42 +318,38 @@ class LogisticRegressionCV(LogisticRegression):
         ratios = self.l1_ratios
         if isinstance(ratios, str):
             ratios = None
-            warnings.warn(
+            warn(
                 "The default value for l1_ratios will change from None to (0.0,) in version 1.10. "
                 "From version 1.10 onwards, only array-like with values in [0, 1] will be allowed, "
                 "None will be forbidden. To avoid this warning, explicitly set a value, e.g. "
                 "l1_ratios=(0,).",
                 FutureWarning,
-                stacklevel=5,
             )
         name = self.penalty
         if name == "deprecated":
             if self.l1_ratios is None:
-                warnings.warn(
+                warn(
                     "'l1_ratios=None' was deprecated in version 1.8 and will trigger an error in "
                     "1.10. Use an array-like with values in [0, 1] instead.",
                     FutureWarning,
-                    stacklevel=5,
                 )
             if ratios is None or np.all(np.asarray(ratios) == 0):
                 name = "l2"
             else:
                 name = "l1" if np.all(np.asarray(ratios) == 1) else "elasticnet"
         else:
-            warnings.warn(
+            warn(
                 "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid "
                 "this warning, leave 'penalty' set to its default value and use 'l1_ratios' and "
                 "'Cs' instead. Use l1_ratios=(0,) instead of penalty='l2', l1_ratios=(1,) instead "
                 "of penalty='l1', l1_ratios set to floats between 0 and 1 instead of "
                 "penalty='elasticnet', and Cs=(np.inf,) instead of penalty=None.",
                 FutureWarning,
-                stacklevel=5,
             )
             if name != "elasticnet" and ratios is not None:
-                warnings.warn(
+                warn(
                     "l1_ratios parameter is only used when penalty is 'elasticnet'. Got "
-                    f"(penalty={name})",
-                    stacklevel=5,
+                    f"(penalty={name})"
                 )
         if name == "elasticnet":
             given = [] if ratios is None else list(ratios)
@@ -367,20 +362,19 @@ class LogisticRegressionCV(LogisticRegression):
 
     def _resolve_scoring(self):
         if isinstance(self.scoring, str) and self.scoring == "warn":
-            warnings.warn(
+            warn(
                 "The default value of the parameter 'scoring' will change from None, i.e. "
                 "accuracy, to 'neg_log_loss' in version 1.11. To silence this warning, explicitly "
                 "set the scoring parameter: scoring='neg_log_loss' for the new, scoring='accuracy' "
                 "or scoring=None for the old default.",
                 FutureWarning,
-                stacklevel=5,
             )
             return None
         return self.scoring
 
     def _resolve_legacy(self) -> bool:
         if self.use_legacy_attributes == "warn":
-            warnings.warn(
+            warn(
                 f"The fitted attributes of {type(self).__name__} will be simplified in "
                 "scikit-learn 1.10 to remove redundancy. Set `use_legacy_attributes=False` to "
                 "enable the new behavior now, or set it to `True` to silence this warning during "
@@ -388,7 +382,6 @@ class LogisticRegressionCV(LogisticRegression):
                 "The default value of use_legacy_attributes will change from True to False in "
                 f"scikit-learn 1.10. See the docstring of {type(self).__name__} for more details.",
                 FutureWarning,
-                stacklevel=5,
             )
             return True
         return self.use_legacy_attributes

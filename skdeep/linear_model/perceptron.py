@@ -1,6 +1,5 @@
 """The perceptron, binary and one-versus-rest."""
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
@@ -18,7 +17,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..array_api import follows_input
-from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error
+from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error, warn
 from ..monitoring import watched
 from ..problem import Problem, Result, Validation
 from ..solvers.perceptron import SPARSE_INTERCEPT_RATE
@@ -329,11 +328,10 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             with self._watched(context, problem, y, sample_weight) as problem:
                 self._accept(problem, (yield backend, problem), n_updates=0)
             if self.tol is not None and self.n_iter_ == self.max_iter:
-                warnings.warn(
+                warn(
                     "Maximum number of iteration reached before convergence. Consider increasing "
                     "max_iter to improve the fit.",
                     ConvergenceWarning,
-                    stacklevel=7,
                 )
 
     def _fitting_partially(self, X, y, classes, sample_weight) -> Fitting:

@@ -1,7 +1,6 @@
 """What the multi-layer perceptrons share: their parameters, their problem and its result."""
 
 import copy
-import warnings
 from abc import abstractmethod
 from numbers import Integral, Real
 
@@ -18,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .. import network
 from ..activations import ACTIVATIONS
-from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error
+from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error, warn
 from ..initializers import INITIALIZERS
 from ..losses import Loss
 from ..monitoring import watched
@@ -200,10 +199,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
         """Numbers, and what control flow depends on, of the mini-batch loop."""
         if self.batch_size != "auto" and self.batch_size > n_rows:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                "clipped",
-                stacklevel=2,
+            warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             )
         hyper, options = settings(self, net, n_rows, self.alpha, self.l1_ratio, incremental)
         wanted = {
@@ -404,7 +401,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         return attributes
 
     def _warn_not_converged(self, text: str) -> None:
-        warnings.warn(text, ConvergenceWarning, stacklevel=5)
+        warn(text, ConvergenceWarning)
 
     @property
     def _first_coef(self):
