@@ -19,7 +19,7 @@ MEMORY_SHARE = 0.25
 
 def can_wait(estimator) -> bool:
     """Whether the fit can stop at its problem: it is one of ours, and nobody has overridden it."""
-    if not isinstance(estimator, Model) or not hasattr(estimator, "_fitting"):
+    if not isinstance(estimator, Model) or getattr(estimator, "_fitting", None) is None:
         return False
     owner = next((cls for cls in type(estimator).__mro__ if "fit" in vars(cls)), None)
     return owner is not None and owner.__module__.partition(".")[0] == __package__

@@ -5,12 +5,15 @@ import warnings
 import numpy as np
 import pytest
 import sklearn.linear_model
+import sklearn.model_selection
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.datasets import make_classification
 from sklearn.model_selection import StratifiedKFold
 
+from skdeep import fit_many
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV
+from skdeep.model_selection import GridSearchCV
 
 COMMON = {
     "Cs": [0.05, 1.0, 20.0],
@@ -129,3 +132,16 @@ def test_the_stack_is_separate_fits(n_classes, solver, ratios, backend):
     assert (model.l1_ratio_, model.C_) == (ratios[best[0]], model.Cs_[best[1]])
     final = LogisticRegression(C=model.C_, l1_ratio=model.l1_ratio_, **params).fit(X, y)
     assert_allclose(model.coef_, final.coef_, atol=1e-7)
+
+
+def test_others_fit_it_by_its_own_fit():
+    """Its fit solves twice, for the folds and for all rows: no stack can take it in."""
+    X, y = data(3)
+    plain = LogisticRegressionCV(**COMMON).fit(X, y)
+    (together,) = fit_many([LogisticRegressionCV(**COMMON)], X, y)
+    assert_array_equal(together.coef_, plain.coef_)
+    found = [
+        search(LogisticRegressionCV(**COMMON), {"fit_intercept": [True, False]}, cv=2).fit(X, y)
+        for search in (GridSearchCV, sklearn.model_selection.GridSearchCV)
+    ]
+    assert_array_equal(*(search.cv_results_["mean_test_score"] for search in found))

@@ -195,6 +195,9 @@ class LogisticRegressionCV(LogisticRegression):
         "use_legacy_attributes": ["boolean", Hidden(StrOptions({"warn"}))],
     }
 
+    # A fit solves twice, for the folds and for all rows: it cannot wait at one problem.
+    _fitting = None
+
     def __init__(
         self,
         *,
