@@ -163,3 +163,49 @@ def test_a_stack_is_its_models(many_rows):
     for C, model in zip(Cs, together, strict=True):
         alone = LogisticRegression(C=C, tol=1e-8).fit(X, y)
         assert_allclose(model.coef_, alone.coef_, atol=1e-6)
+
+
+class Count:
+    """A callback that counts iterations and ends the fit after ``last``."""
+
+    def __init__(self, last=None):
+        self.last, self.n_iter = last, 0
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        self.n_iter += fitted_estimator is not None and context.max_subtasks == 0
+        return self.n_iter == self.last
+
+
+def test_both_precisions_are_watched(many_rows):
+    X, y = many_rows
+    plain, count = LogisticRegression(tol=1e-8).fit(X, y), Count()
+    watched = LogisticRegression(tol=1e-8).set_callbacks(count).fit(X, y)
+    assert_allclose(watched.coef_, plain.coef_, rtol=1e-12)
+    assert watched.n_iter_ == plain.n_iter_ == count.n_iter
+
+
+@pytest.mark.parametrize("last", [1, 3, -1])
+def test_a_callback_ends_either_precision(many_rows, last):
+    X, y = many_rows
+    n_iter = LogisticRegression(tol=1e-8).fit(X, y).n_iter_[0]
+    last = last if last > 0 else int(n_iter) - 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = LogisticRegression(tol=1e-8).set_callbacks(Count(last)).fit(X, y)
+    assert model.n_iter_ == last
+
+
+@pytest.mark.parametrize("C", [1.0, np.inf])
+@pytest.mark.parametrize("X", [np.zeros((60, 3)), np.full((60, 1), 7.0)], ids=["zero", "constant"])
+def test_features_without_variance(X, C):
+    y = np.arange(60) % 3
+    weights = np.linspace(0.5, 2.0, 60)
+    model = LogisticRegression(C=C).fit(X, y, sample_weight=weights)
+    expected = [np.average(y == c, weights=weights) for c in range(3)]
+    assert_allclose(model.predict_proba(X[:1])[0], expected, atol=1e-4)

@@ -24,15 +24,16 @@ def largest_gradient(model, X, y):
     return max(np.abs(weights).max(), np.abs(residual.mean(axis=0)).max())
 
 
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize(
     ("load", "scale"), [(load_breast_cancer, 1.0), (load_wine, 1.0), (load_digits, 16.0)]
 )
-def test_default_meets_its_tolerance(load, scale):
+def test_default_meets_its_tolerance(load, scale, container):
     X, y = load(return_X_y=True)
     X = scale * X
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        model = LogisticRegression().fit(X, y)
+        model = LogisticRegression().fit(container(X), y)
     assert (model.n_iter_ < model.max_iter).all()
     assert largest_gradient(model, X, y) <= model.tol
 

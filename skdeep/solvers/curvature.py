@@ -223,7 +223,9 @@ def _block(xp, X, h, mean):
     if hasattr(X, "toarray"):
         X = X[rows]
         H = xp.asarray((X.T @ X.multiply(h).tocsr()).toarray())
-        H = H - xp.sum(h) * mean[:, None] * mean[None, :]
+        # Of these rows less the mean, which is that of all rows.
+        cross = (X.T @ h) * mean
+        H = H - cross - cross.T + xp.sum(h) * mean[:, None] * mean
         diagonal = xp.clip(xp.linalg.diagonal(H), min=0.0)
         d = 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
         return diagonal, xp.astype(d[:, None] * H * d, half)

@@ -10,6 +10,7 @@ from ..problem import Problem, Result
 from . import lbfgs, truncated_newton
 from .curvature import hessian
 from .objective import make_objective, shift_invariant
+from .quasi_newton import State
 from .run import Run
 from .truncated_newton import advance, go_on
 from .whitening import MAX_FEATURES, inverse_root, whitening
@@ -48,7 +49,7 @@ def solve(backend, problem: Problem) -> Result:
         if run.models.size > 0:
             space = whitening(backend, problem, make_objective(backend, problem).data)
             left = space.take(backend.xp, backend.asarray(run.models))
-            state = lbfgs.State.start(backend.xp, objective, left, point)
+            state = State.start(backend.xp, objective, left, point)
             result = lbfgs.take_turns(backend, problem, space, run, state, iteration)
         return replace(result, extra={**result.extra, "fallback": fallback})
 

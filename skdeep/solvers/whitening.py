@@ -190,15 +190,19 @@ def _pays(X, k) -> bool:
     return True
 
 
-def _axes(xp, second):
+def _axes(xp, second, mean):
     """Principal values (p,) and axes (p, p) of a second moment, which those of all penalties are.
 
     Features of much smaller variance than the largest are scaled up first, or they would drown in
     its rounding. Directions without variance do not: rounding in them must not blow up.
     """
     eps, variance = float(xp.finfo(second.dtype).eps), xp.linalg.diagonal(second)
+    varies = variance > (8.0 * eps * mean) ** 2  # more than centring makes of a constant
+    second = xp.where(varies[:, None] & varies, second, 0.0)
     small = eps**0.5 * xp.max(variance)
-    scale = xp.sqrt(xp.clip(small / xp.where(variance > 0, variance, small), min=1.0))
+    scale = xp.sqrt(
+        xp.where(varies, xp.clip(small / xp.where(varies, variance, 1.0), min=1.0), 1.0)
+    )
     values, axes = xp.linalg.eigh(scale[:, None] * second * scale)
     rounding = eps * xp.max(values)
     values = xp.where(values > values.shape[0] * rounding, values, rounding / eps**0.5)
@@ -218,7 +222,7 @@ def whitening(backend, problem, data) -> Whitening:
         mean, second = _moments(xp, X, w)
         if not net.intercept:
             second = second + xp.matrix_transpose(mean) @ mean
-        values, basis = _axes(xp, second)
+        values, basis = _axes(xp, second, mean[0, :])
         H = c * values + l2 * xp.sum(basis * basis, axis=0)
     else:
         mean, square = w @ X, w @ _squares(X)
