@@ -22,7 +22,7 @@ from skdeep.backends.base import Backend
 from skdeep.batch import solve_many
 from skdeep.linear_model import Perceptron
 from skdeep.problem import Problem
-from skdeep.solvers import perceptron, perceptron_compiled
+from skdeep.solvers import perceptron, perceptron_compiled, perceptron_loops
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -58,10 +58,18 @@ def sparse_rows():
     return sp.csr_matrix(np.where(np.abs(X) > 0.8, X, 0.0)), y
 
 
+def mostly_zeros():
+    """Dense, but its nonzeros are what is walked over."""
+    rng = np.random.RandomState(0)
+    X = np.where(rng.rand(130, 120) < 0.08, rng.randn(130, 120), 0.0)
+    return X, (X.sum(axis=1) + rng.randn(130) > 0).astype(int)
+
+
 DATA = {
     "few_features": few_features,
     "many_features": many_features,
     "sparse_rows": sparse_rows,
+    "mostly_zeros": mostly_zeros,
     # In tenths: some rows lie on a hyperplane exactly.
     "coarse": lambda: load_iris(return_X_y=True),
 }
@@ -179,7 +187,7 @@ def unlike_problems(X, y, l1=0.0):
 
 
 @pytest.mark.parametrize("l1", [0.0, 0.003])
-@pytest.mark.parametrize("data", [many_features, sparse_rows])
+@pytest.mark.parametrize("data", [many_features, sparse_rows, mostly_zeros])
 def test_stack_is_separate_fits(data, l1, engine):
     X, y = data()
     backend = get_backend(engine)
@@ -190,6 +198,31 @@ def test_stack_is_separate_fits(data, l1, engine):
         np.testing.assert_allclose(a.theta, b.theta, atol=1e-10)
         assert a.n_iter == b.n_iter
         assert a.converged == b.converged
+
+
+def test_models_along_one_order_differ_in_all_else(engine):
+    """The same rows in the same order; other labels, weights of rows, rates, penalties."""
+    X, y = mostly_zeros()
+    problems = [
+        replace(
+            make_problem(X, target, alphas=[alpha], seeds=[3]),
+            weights=np.where(y == 0, weight, 1.0),
+        )
+        for target in (y, X[:, 0] > 0)
+        for weight in (1.0, 0.5)
+        for alpha in (0.0, 0.03, 1.5)
+    ]
+    backend = get_backend(engine)
+    together = solve_many(backend, problems)
+    for problem, found in zip(problems, together, strict=True):
+        fresh = [replace(problem, rngs=[np.random.RandomState(3)]) for _ in range(2)]
+        expected = perceptron_compiled.train_with_scikit_learn(fresh[0])
+        np.testing.assert_allclose(found.theta, expected.theta, atol=1e-10)
+        assert found.n_iter == expected.n_iter
+        if found.curve[0]:  # scikit-learn does not tell
+            text = perceptron.train(backend, fresh[1])
+            np.testing.assert_allclose(found.curve, text.curve, rtol=1e-9)
+            assert found.extra["mistakes"] == text.extra["mistakes"]
 
 
 def test_rows_of_a_fold_are_a_data_set(engine):
@@ -206,8 +239,8 @@ def test_models_with_one_order_share_its_gram_matrix(shuffle):
     X, y = many_features()
     problem = make_problem(X, y, alphas=[0.0, 0.1, 0.2], seeds=[1, 1, 2], shuffle=shuffle)
     sweep = perceptron.Blocks(Backend("plain", "cpu", get_backend("numpy").xp), problem)
-    orders = [perceptron.Order(problem, m, perceptron.permutation) for m in range(3)]
-    index, *_ = sweep.gather([order.next_epoch() for order in orders])
+    orders = perceptron.make_orders(problem, perceptron.permutation)
+    index, *_ = sweep.gather(perceptron.next_visits(orders))
     assert index.shape == ((2 if shuffle else 1), len(y))
 
 
@@ -313,7 +346,7 @@ def test_sparsified_coefficients_predict_and_go_on(backend):
 def test_compiled_forms_do_not_share_a_file():
     """numba names its files by function and line, whatever the options."""
     pytest.importorskip("numba", reason="numba is not installed")
-    loop = perceptron_compiled.learn_dense
+    loop = perceptron_loops.learn_dense
     in_order = perceptron_compiled.compiled(loop)
     any_order = perceptron_compiled.compiled(loop, any_order=True)
     assert in_order.py_func.__qualname__ != any_order.py_func.__qualname__

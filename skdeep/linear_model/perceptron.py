@@ -13,6 +13,7 @@ from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._unique import attach_unique, cached_unique
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -20,8 +21,6 @@ from ..array_api import follows_input
 from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error, warn
 from ..monitoring import watched
 from ..problem import Problem, Result, Validation
-from ..solvers.perceptron import SPARSE_INTERCEPT_RATE
-from ..solvers.separation import separation
 
 MAX_INT = np.iinfo(np.int32).max
 
@@ -317,14 +316,14 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         context = self._init_callback_context(max_subtasks=None)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
-            X, y = self._validate(X, y, reset=True)
-            self.classes_ = np.unique(y)
+            X, y, seen = self._validate(X, y, reset=True)
+            self.classes_ = seen
             if self.warm_start and hasattr(self, "coef_"):
                 coef_init = self.coef_ if coef_init is None else coef_init
                 intercept_init = self.intercept_ if intercept_init is None else intercept_init
             self.t_ = 1.0
             start = self._start(X, coef_init, intercept_init)
-            problem = self._problem(X, y, sample_weight, start, self.max_iter)
+            problem = self._problem(X, y, seen, sample_weight, start, self.max_iter)
             with self._watched(context, problem, y, sample_weight) as problem:
                 self._accept(problem, (yield backend, problem), n_updates=0)
             if self.tol is not None and self.n_iter_ == self.max_iter:
@@ -341,7 +340,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             if first_call:
                 self._check_can_be_partial()
             backend = self._get_backend(X)
-            X, y = self._validate(X, y, reset=first_call)
+            X, y, seen = self._validate(X, y, reset=first_call)
             _check_partial_fit_first_call(self, classes)
             own = (self.coef_, self.intercept_) if hasattr(self, "coef_") else (None, None)
             self.t_ = getattr(self, "t_", 1.0)
@@ -349,7 +348,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             if self.average and getattr(self, "_last_and_mean", None) is not None:
                 start, means = self._last_and_mean
                 states = [(mean, self.t_ - 1.0) for mean in means]
-            problem = self._problem(X, y, sample_weight, start, 1, states)
+            problem = self._problem(X, y, seen, sample_weight, start, 1, states)
             n_updates = getattr(self, "n_updates_", 0)
             with self._watched(context, problem, y, sample_weight) as problem:
                 self._accept(problem, (yield backend, problem), n_updates)
@@ -393,6 +392,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             )
 
     def _validate(self, X, y, reset):
+        """X, y and the different labels in y, looked for once."""
         X, y = validate_data(
             self,
             to_host(X),
@@ -403,8 +403,9 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             accept_large_sparse=False,
             reset=reset,
         )
-        check_classification_targets(y)
-        return X, y
+        with_labels = attach_unique(y)
+        check_classification_targets(with_labels)
+        return X, y, cached_unique(with_labels)
 
     def _n_models(self) -> int:
         """One per class; the second class against the first if there are two."""
@@ -440,14 +441,19 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         if self.average and self.penalty in ("l1", "elasticnet"):
             raise ValueError("average=True takes penalty='l2' or None, for a mean has no zeros.")
 
-    def _problem(self, X, y, sample_weight, theta, max_iter, states=None) -> Problem:
+    def _problem(self, X, y, seen, sample_weight, theta, max_iter, states=None) -> Problem:
+        """The problem of rows with the labels y, of which ``seen`` are the different ones."""
         self._check_update()
         n_classes, n_models = len(self.classes_), self._n_models()
         if n_classes < 2:
             raise ValueError(
                 f"The number of classes has to be greater than one; got {n_classes} class"
             )
-        class_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        class_weight = compute_class_weight(
+            self.class_weight,
+            classes=self.classes_,
+            y=y if self.class_weight == "balanced" else seen,
+        )
         sample_weight = _check_sample_weight(
             sample_weight, X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
         )
@@ -554,23 +560,17 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         self.intercept_ = intercept.astype(problem.dtype if len(intercept) > 1 else float)
         self.n_iter_ = int(result.n_iter.max())
         self.t_ += self.n_iter_ * problem.X.shape[0]
-        self._record(problem, result, n_updates)
+        self._record(result, n_updates)
 
-    def _record(self, problem: Problem, result: Result, n_updates) -> None:
+    def _record(self, result: Result, n_updates) -> None:
         """The attributes about convergence."""
-        constant = 1.0 if self.fit_intercept else 0.0
-        if sparse.issparse(problem.X) and self.update == "sequential":
-            # An intercept that learns more slowly is the weight of a smaller constant.
-            constant *= SPARSE_INTERCEPT_RATE**0.5
-        margin, radius = separation(problem, result.theta, constant)
-        converged, mistakes = ~np.isnan(margin), result.extra["mistakes"]
-        if self.average:
-            margin = np.fmax(margin, separation(problem, result.extra["average"], constant).margin)
+        extra = result.extra
+        mistakes, margin, radius = extra["mistakes"], extra["margin"], extra["radius"]
         if (mistakes < 0).any():
             mistakes = np.where(mistakes < 0, np.nan, mistakes)
         values = {
             "n_updates_": n_updates + mistakes,
-            "converged_": converged,
+            "converged_": extra["separated"],
             "margin_": margin,
             "radius_": radius,
             "mistake_bound_": np.where(np.isnan(margin), np.inf, (radius / margin) ** 2),

@@ -36,13 +36,28 @@ def solve(backend, problem: Problem) -> Result:
 
     ``extra["mistakes"]`` counts the updates, -1 where the count is not known. Under ``average``
     ``extra["average"]`` is the mean of theta over all rows visited (Freund and Schapire, 1999);
-    ``states`` may hold, for each model, an earlier mean and the rows that it is of.
+    ``states`` may hold, for each model, an earlier mean and the rows that it is of. ``extra`` also
+    has the ``margin`` and ``radius`` of :func:`separation.separation`, the margin of the mean if
+    that is wider, and whether theta itself has ``separated`` its rows.
     """
-    if problem.options.get("batch"):
-        from .perceptron_batch import Batch
+    from .perceptron_batch import Batch
+    from .separation import separation
 
-        return run(problem, Batch(backend, problem), permutation)
-    return backend.kernel(train)(backend, problem)
+    if problem.options.get("batch"):
+        result = run(problem, Batch(backend, problem), permutation)
+        constant = float(problem.options["fit_intercept"])
+    else:
+        result = backend.kernel(train)(backend, problem)
+        # An intercept that learns more slowly is the weight of a smaller constant.
+        constant = intercept_rate(problem) ** 0.5
+    with np.errstate(all="ignore"):  # theta may have overflowed
+        margin, radius = separation(problem, result.theta, constant)
+        separated = ~np.isnan(margin)
+        if "average" in result.extra:
+            mean = separation(problem, result.extra["average"], constant)
+            margin = np.fmax(margin, mean.margin)
+    result.extra.update(margin=margin, radius=radius, separated=separated)
+    return result
 
 
 def train(backend, problem: Problem) -> Result:
@@ -109,19 +124,46 @@ def visited_rows(problem: Problem, m: int) -> np.ndarray:
 
 
 class Order:
-    """The rows that a model visits, epoch after epoch."""
+    """The rows that a model visits, epoch after epoch.
 
-    def __init__(self, problem: Problem, m: int, shuffle):
-        rows = None if problem.rows is None else problem.rows[m]
-        self.order = np.arange(problem.X.shape[0]) if rows is None else np.asarray(rows)
-        self.visited = visited_rows(problem, m)
-        seed = int(problem.rngs[m].randint(MAX_INT))
-        self.permutation = shuffle(seed, len(self.order)) if problem.options["shuffle"] else None
+    Parameters
+    ----------
+    rows : ndarray of int
+    visited : ndarray of bool
+        Mask of all rows of X; the others are skipped where the order comes to them.
+    permutation : ndarray of int or None
+        What each epoch applies to the order of the epoch before.
+    """
+
+    def __init__(self, rows, visited, permutation):
+        self.rows, self.visited, self.permutation = rows, visited, permutation
 
     def next_epoch(self) -> np.ndarray:
         if self.permutation is not None:
-            self.order = self.order[self.permutation]
-        return self.order[self.visited[self.order]]
+            self.rows = self.rows[self.permutation]
+        visited = self.visited[self.rows]
+        return self.rows if visited.all() else self.rows[visited]
+
+
+def make_orders(problem: Problem, shuffle) -> list[Order]:
+    """One for each model; models with the same seed and rows share theirs."""
+    found: dict = {}
+    orders = []
+    for m, rng in enumerate(problem.rngs):
+        seed, visited = int(rng.randint(MAX_INT)), visited_rows(problem, m)
+        rows = np.arange(len(visited)) if problem.rows is None else np.asarray(problem.rows[m])
+        key = seed, rows.tobytes(), visited.tobytes()
+        if key not in found:
+            permutation = shuffle(seed, len(rows)) if problem.options["shuffle"] else None
+            found[key] = Order(rows, visited, permutation)
+        orders.append(found[key])
+    return orders
+
+
+def next_visits(orders: list[Order]) -> list[np.ndarray]:
+    """The rows of the next epoch; those of a shared order are one array."""
+    visits = {order: order.next_epoch() for order in dict.fromkeys(orders)}
+    return [visits[order] for order in orders]
 
 
 def run(problem: Problem, sweep, shuffle) -> Result:
@@ -138,7 +180,7 @@ def run(problem: Problem, sweep, shuffle) -> Result:
         ``permutation``, or a faster form of it.
     """
     M = problem.n_models
-    orders = [Order(problem, m, shuffle) for m in range(M)]
+    orders = make_orders(problem, shuffle)
     hyper = {name: np.broadcast_to(values, (M, 1))[:, 0] for name, values in problem.hyper.items()}
     theta = np.array(problem.theta, dtype=np.float64)
     average, averages = theta.copy(), problem.options.get("average")
@@ -147,7 +189,7 @@ def run(problem: Problem, sweep, shuffle) -> Result:
     loss, curve = np.full(M, np.nan), [[] for _ in range(M)]
     going = np.arange(M)
     while len(going):
-        visits = [orders[m].next_epoch() for m in going]
+        visits = next_visits([orders[m] for m in going])
         tally = sweep.epoch(visits)
         finite = sweep.finite() & ~np.isnan(tally).any(axis=1)
         means = tally[:, :2] / np.array([[max(len(rows), 1)] for rows in visits])

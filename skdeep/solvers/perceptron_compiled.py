@@ -1,11 +1,13 @@
 """The perceptron on NumPy: the sequential loop, compiled.
 
-With numba the loops below are compiled, once a machine. Without it, or where compiling would take
-longer than the fit, scikit-learn's own compiled loop runs. All give the same coefficients.
+With numba the loops of ``perceptron_loops`` are compiled, once a machine. Without it, or where
+loading them would take longer than the fit, scikit-learn's own compiled loop runs. All give the
+same coefficients.
 """
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
 from types import FunctionType
@@ -16,10 +18,11 @@ from joblib import effective_n_jobs
 
 from ..problem import Problem, Result
 from . import perceptron
+from . import perceptron_loops as loops
 
-# Multiplications from which compiling (some seconds, once a machine) or loading numba (half a
-# second, once a process) is worth its while: about as long as scikit-learn's loop would take.
-WORTH_COMPILING = 5e8
+# Multiplications from which loading numba (0.3 s, once a process; compiling takes a second or two,
+# once a machine) is worth its while: about as long as scikit-learn's loop would take.
+WORTH_COMPILING = 2e8
 # ... and from which calling the compiled loops once an epoch is, when they are there.
 WORTH_CALLING = 2e6
 
@@ -27,6 +30,9 @@ WORTH_CALLING = 2e6
 # gain, and coarse data has rows exactly on the hyperplane: on which side the rounding puts them
 # depends on the order of the sum, so there we keep scikit-learn's.
 MANY_FEATURES = 33
+
+# Share of nonzeros, for each of up to four models, under which walking over them is faster.
+FEW = 0.1
 
 
 def train(backend, problem: Problem) -> Result:
@@ -39,7 +45,9 @@ def train(backend, problem: Problem) -> Result:
     loaded = compiled.cache_info().currsize > 0
     worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
     if _work(problem) > worth and find_spec("numba"):
-        return perceptron.run(problem, Sequence(problem), compiled(perceptron.permutation))
+        with threads(problem) as each:
+            sweep = Sequence(problem, each)
+            return perceptron.run(problem, sweep, compiled(perceptron.permutation))
     if problem.monitors is not None:
         return perceptron.train(backend, problem)
     return train_with_scikit_learn(problem)
@@ -67,20 +75,41 @@ def compiled(loop, any_order=False):
         return njit(loop, **options)
 
 
-def each(fit, models, n_jobs) -> list:
-    """What ``fit`` makes of each model, in as many threads as ``n_jobs`` means."""
-    n_threads = min(effective_n_jobs(n_jobs), len(models))
-    if n_threads < 2:
-        return [fit(m) for m in models]
-    with ThreadPoolExecutor(n_threads) as threads:
-        return list(threads.map(fit, models))
+@contextmanager
+def threads(problem: Problem):
+    """Gives ``each(fit, items)``: what ``fit`` makes of the items, in ``n_jobs`` threads.
+
+    The thread that asks is one of them, so that short work is not all waiting.
+    """
+    n_threads = min(effective_n_jobs(problem.options["n_jobs"]), problem.n_models)
+    with ThreadPoolExecutor(max(n_threads - 1, 1)) as pool:
+
+        def each(fit, items) -> list:
+            results: list = [None] * len(items)
+            todo = iter(enumerate(items))
+
+            def work():
+                for i, item in todo:
+                    results[i] = fit(item)
+
+            helpers = [pool.submit(work) for _ in range(min(n_threads, len(items)) - 1)]
+            work()
+            for helper in helpers:
+                helper.result()
+            return results
+
+        yield each
 
 
 class Sequence:
-    """The models of a stack one by one, or some at once in threads of their own."""
+    """The models of a stack, some at once in threads of their own.
 
-    def __init__(self, problem: Problem):
-        self.problem, self.dtype = problem, np.dtype(problem.dtype)
+    Where most of a dense X is zero, its other entries alone are walked, and models that visit the
+    same rows in the same order go along together.
+    """
+
+    def __init__(self, problem: Problem, each):
+        self.problem, self.dtype, self.each = problem, np.dtype(problem.dtype), each
         self.models = np.arange(problem.n_models)
         self.y, self.weights = perceptron.labels(problem), perceptron.row_weights(problem)
         self.w = np.array(problem.theta[:, :-1], dtype=self.dtype)
@@ -90,30 +119,65 @@ class Sequence:
             [(t[-1], 1.0, t[:-1] @ t[:-1], np.abs(t[:-1]).sum(), 0.0) for t in problem.theta],
             dtype=np.float64,
         )
-        X = problem.X.astype(self.dtype, copy=False)
+        names = "eta0", "l2", "l1"
+        self.hyper = np.concatenate([problem.hyper[name] for name in names], axis=1, dtype=float)
+        self.intercept_rate = perceptron.intercept_rate(problem)
+        self.X = problem.X.astype(self.dtype, copy=False)
+        self.n_threads = effective_n_jobs(problem.options["n_jobs"])
+        self.learn = None
+        self.alike = range(problem.n_models)  # models go along together if these are the same
+
+    def _choose(self, n_orders: int):
+        """How to learn, once it is known how many models share an order."""
+        X = self.X
         if sp.issparse(X):
-            self.loop = partial(compiled(learn_sparse), X.data, X.indices, X.indptr)
-        else:
-            any_order = X.shape[1] >= MANY_FEATURES
-            self.loop = partial(compiled(learn_dense, any_order), np.ascontiguousarray(X))
-        self.X = X
-        self.n_jobs = problem.options["n_jobs"]
+            self.loop = partial(compiled(loops.learn_sparse), X.data, X.indices, X.indptr)
+            return self._learn
+        X = np.ascontiguousarray(X)
+        sample = X[:: max(1, len(X) // 256)]
+        few = FEW * min(len(self.models) // n_orders, 4) * sample.size
+        # An L1 penalty moves all weights, whatever the row.
+        if np.count_nonzero(sample) < few and not self.hyper[:, 2].any():
+            self.alike = _alike(self.y, self.weights)
+            squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
+            self.loop = partial(compiled(loops.learn_together), *_nonzeros(X), squares)
+            return self._learn_together
+        self.loop = partial(compiled(loops.learn_dense, X.shape[1] >= MANY_FEATURES), X)
+        return self._learn
 
     def epoch(self, visits) -> np.ndarray:
-        tally = np.zeros((len(visits), 3))
+        tally = np.zeros((self.problem.n_models, 3))
+        if self.learn is None:
+            self.learn = self._choose(len({id(rows) for rows in visits}))
+        self.each(partial(self.learn, tally), self._pieces(visits))
+        return tally[self.models]
 
-        def learn(i):
-            m = self.models[i]
-            hyper = (float(self.problem.hyper[name][m, 0]) for name in ("eta0", "l2", "l1"))
-            self.loop(
-                *(self.y[m], self.weights[m], visits[i], self.w[m], self.paid[m]),
-                *(self.numbers[m], *hyper),
-                *(perceptron.intercept_rate(self.problem), tally[i]),
-            )
+    def _learn(self, tally, piece) -> None:
+        (m,), visits = piece
+        self.loop(
+            *(self.y[m], self.weights[m], visits, self.w[m], self.paid[m], self.numbers[m]),
+            *(*self.hyper[m], self.intercept_rate, tally[m]),
+        )
 
-        learn(0)  # the first call compiles
-        each(learn, range(1, len(visits)), self.n_jobs)
-        return tally
+    def _pieces(self, visits) -> list:
+        """Models that go along together, no more of them than there are for a thread."""
+        groups: dict = {}
+        for m, rows in zip(self.models, visits, strict=True):
+            groups.setdefault((id(rows), self.alike[m]), (rows, []))[1].append(m)
+        most = -(-len(self.models) // self.n_threads)
+        return [
+            (models[start : start + most], rows)
+            for rows, models in groups.values()
+            for start in range(0, len(models), most)
+        ]
+
+    def _learn_together(self, tally, piece) -> None:
+        models, visits = piece
+        w = np.ascontiguousarray(self.w[models].T)
+        numbers, sums = self.numbers[models], np.zeros((len(models), 3))
+        y, weights = self.y[models[0]], self.weights[models[0]]
+        self.loop(y, weights, visits, w, numbers, self.hyper[models], self.intercept_rate, sums)
+        self.w[models], self.numbers[models], tally[models] = w.T, numbers, sums
 
     def keep(self, going) -> None:
         self.models = self.models[going]
@@ -132,132 +196,22 @@ class Sequence:
         return (self.X[rows] @ self.w[m] + self.numbers[m, 0])[:, None]
 
 
-def learn_dense(X, y, weights, visits, w, paid, numbers, eta, l2, l1, intercept_rate, tally):
-    """One pass over the rows ``visits`` of X.
-
-    The weight vector is ``scale * w``: shrinking is one multiplication. ``numbers`` are intercept,
-    scale, squared L2 norm, L1 norm and L1 penalty owed; ``tally`` the sums of objective and loss,
-    and the mistakes.
-    """
-    rounded = np.empty(2, w.dtype)  # what is put in is rounded to the type of w
-    intercept, scale, norm_2, norm_1, owed = numbers
-    n_features = w.shape[0]
-    tiny = 1e-9 if w.itemsize == 8 else 1e-6
-    rounded[0] = max(0.0, 1.0 - eta * l2)
-    shrink = np.float64(rounded[0])
-    penalised = l1 > 0.0 or l2 > 0.0
-    for row in visits:
-        x = X[row]
-        score = 0.0
-        for j in range(n_features):
-            score += w[j] * x[j]
-        rounded[0] = score * scale
-        score = rounded[0] + intercept
-
-        mistaken = y[row] * score <= 0.0
-        if mistaken:
-            loss = -y[row] * score
-            tally[0] += loss
-            tally[1] += loss
-            tally[2] += 1.0 if weights[row] != 0.0 else 0.0
-        if penalised:
-            tally[0] += 0.5 * l2 * norm_2 + l1 * norm_1
-            scale *= shrink
-            norm_2 *= shrink * shrink
-            norm_1 *= shrink
-            if scale < tiny:
-                for j in range(n_features):
-                    w[j] *= scale
-                scale = 1.0
-
-        step = eta * y[row] * weights[row] if mistaken else 0.0
-        if step != 0.0:
-            rounded[0], rounded[1] = step, scale
-            rounded[0] = rounded[0] / rounded[1]
-            each = np.float64(rounded[0])
-            for j in range(n_features):
-                w[j] += x[j] * each
-            if penalised:
-                norm_2 = norm_1 = 0.0
-                for j in range(n_features):
-                    norm_2 += w[j] * w[j]
-                    norm_1 += abs(w[j])
-                norm_2 *= scale * scale
-                norm_1 *= scale
-            intercept += step * intercept_rate
-
-        if l1 > 0.0:
-            owed += eta * l1
-            for j in range(n_features):
-                before = np.float64(w[j])
-                if before > 0.0:
-                    w[j] = max(0.0, before - (owed + paid[j]) / scale)
-                elif before < 0.0:
-                    w[j] = min(0.0, before + (owed - paid[j]) / scale)
-                paid[j] += scale * (w[j] - before)
-    numbers[:] = intercept, scale, norm_2, norm_1, owed
+def _alike(*arrays) -> list[int]:
+    """For each model, the first one whose arrays, each of shape (M, n), are the same."""
+    first: dict = {}
+    return [
+        first.setdefault(tuple(array[m].tobytes() for array in arrays), m)
+        for m in range(len(arrays[0]))
+    ]
 
 
-def learn_sparse(
-    data, indices, indptr, y, weights, visits, w, paid, numbers, eta, l2, l1, intercept_rate, tally
-):  # fmt: skip
-    """``learn_dense`` for the rows of a CSR matrix; norms are those of the row's features only."""
-    rounded = np.empty(2, w.dtype)
-    intercept, scale, norm_2, norm_1, owed = numbers
-    tiny = 1e-9 if w.itemsize == 8 else 1e-6
-    rounded[0] = max(0.0, 1.0 - eta * l2)
-    shrink = np.float64(rounded[0])
-    penalised = l1 > 0.0 or l2 > 0.0
-    for row in visits:
-        stored = range(indptr[row], indptr[row + 1])
-        score = 0.0
-        for k in stored:
-            score += w[indices[k]] * data[k]
-        rounded[0] = score * scale
-        score = rounded[0] + intercept
-
-        mistaken = y[row] * score <= 0.0
-        if mistaken:
-            loss = -y[row] * score
-            tally[0] += loss
-            tally[1] += loss
-            tally[2] += 1.0 if weights[row] != 0.0 else 0.0
-        if penalised:
-            tally[0] += 0.5 * l2 * norm_2 + l1 * norm_1
-            scale *= shrink
-            norm_2 *= shrink * shrink
-            norm_1 *= shrink
-            if scale < tiny:
-                for j in range(w.shape[0]):
-                    w[j] *= scale
-                scale = 1.0
-
-        step = eta * y[row] * weights[row] if mistaken else 0.0
-        if step != 0.0:
-            rounded[0], rounded[1] = step, scale
-            rounded[0] = rounded[0] / rounded[1]
-            each = np.float64(rounded[0])
-            norm_2 = norm_1 = 0.0
-            for k in stored:
-                j = indices[k]
-                w[j] += data[k] * each
-                norm_2 += w[j] * w[j]
-                norm_1 += abs(w[j])
-            norm_2 *= scale * scale
-            norm_1 *= scale
-            intercept += step * intercept_rate
-
-        if l1 > 0.0:
-            owed += eta * l1
-            for k in stored:
-                j = indices[k]
-                before = np.float64(w[j])
-                if before > 0.0:
-                    w[j] = max(0.0, before - (owed + paid[j]) / scale)
-                elif before < 0.0:
-                    w[j] = min(0.0, before + (owed - paid[j]) / scale)
-                paid[j] += scale * (w[j] - before)
-    numbers[:] = intercept, scale, norm_2, norm_1, owed
+def _nonzeros(X):
+    """Data, indices and row starts as those of a CSR matrix, which SciPy makes more slowly."""
+    n, index = np.count_nonzero(X), np.int32 if X.size < 2**31 else np.int64
+    data, indices = np.empty(n, X.dtype), np.empty(n, index)
+    indptr = np.zeros(len(X) + 1, index)
+    compiled(loops.nonzeros)(np.ascontiguousarray(X), data, indices, indptr)
+    return data, indices, indptr
 
 
 def train_with_scikit_learn(problem: Problem) -> Result:
@@ -335,7 +289,8 @@ def train_with_scikit_learn(problem: Problem) -> Result:
         mean = np.append(mean[:p], mean_b) if average else np.zeros(p + 1)
         return np.append(w[:p].astype(np.float64), b), mean, n_mistakes, n_iter
 
-    fits = each(fit, range(problem.n_models), problem.options["n_jobs"])
+    with threads(problem) as each:
+        fits = each(fit, range(problem.n_models))
     thetas, averages, mistakes, n_iter = map(np.array, zip(*fits, strict=True))
     return Result(
         theta=thetas,

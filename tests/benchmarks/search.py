@@ -133,10 +133,11 @@ def search(package: str, row: Row, X, y):
 
 def warm_up():
     """Start workers and load libraries, on both sides."""
-    X, y = blobs(200, 5)(None)
     for package in ("sklearn", "skdeep"):
-        for row in (ROWS["logistic"], ROWS["mlp"], ROWS["lda-small"]):
-            search(package, row, X, y)
+        for name in ("logistic", "mlp", "lda-small"):
+            search(package, ROWS[name], *blobs(200, 5)(None))
+        # A smaller search would not be worth loading numba for: 0.3 s, once a process.
+        search(package, ROWS["perceptron"], *blobs(30_000, 100, 2)(None))
 
 
 def gpu(folder: Path) -> None:
