@@ -4,6 +4,8 @@ The twins below write into buffers that are allocated once a fit: at the size of
 allocating costs as much as computing.
 """
 
+from functools import cached_property
+
 import array_api_compat.numpy as xp
 import numpy as np
 import scipy.sparse as sp
@@ -29,6 +31,7 @@ class NumpyBackend(Backend):
             network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
             network.backpropagate: self.backpropagate,
+            network.hidden_layers: self.hidden_layers,
             minibatch.gather: self.gather,
             objective.loss_along: loss_along,
             perceptron.train: perceptron_compiled.train,
@@ -88,29 +91,13 @@ class NumpyBackend(Backend):
             return network.backpropagate(xp, net, theta, X, y, w, l2, masks)
         masks = [None if mask is None else mask.mT for mask in masks or [None] * len(net.units[1:])]
         plan = self._plan(net, theta, X.shape[-2])
-        h, saved = X.mT if masks[0] is None else X.mT * masks[0], []
-        inputs = [h]
-        for i, (W, b, z) in enumerate(zip(plan.weights, plan.intercepts, plan.z, strict=True)):
-            h = np.matmul(W.mT, h, out=z)
-            if b is not None:
-                h += b
-            if i < len(net.activations):
-                h, s = self.kernel(net.activations[i].forward)(np, h)
-                saved.append(s)
-                # The activation stays as it was for the way back; its masked copy goes on.
-                h = h if masks[i + 1] is None else h * masks[i + 1]
-                inputs.append(h)
-
-        value, dz = net.loss.value_and_grad(np, h.mT, y, w)
+        inputs, saved = self._pass(net, plan, X, masks)
+        value, dz = net.loss.value_and_grad(np, inputs.pop().mT, y, w)
         dz = dz.mT
-        for i in reversed(range(len(inputs))):
-            np.matmul(inputs[i], dz.mT, out=plan.weight_grads[i])
-            if net.intercept:
-                np.add.reduce(dz, axis=-1, keepdims=True, out=plan.intercept_grads[i])
+        for i, layer in reversed(list(enumerate(plan.layers))):
+            layer.weigh(inputs[i], dz)
             if i > 0:
-                # A product over a single output is an outer one, which BLAS is slow at.
-                product = np.multiply if dz.shape[-2] == 1 else np.matmul
-                dh = product(plan.weights[i], dz, out=plan.dh[i])
+                dh = layer.pull(dz)
                 if masks[i] is not None:
                     dh *= masks[i]
                 dz = self.kernel(net.activations[i - 1].backward)(np, saved[i - 1], dh)
@@ -120,12 +107,101 @@ class NumpyBackend(Backend):
         penalty = 0.5 * np.vecdot(plan.decay, plan.decayed)
         return value, penalty, plan.grad, None
 
+    def hidden_layers(self, xp, net, theta, X):
+        """Twin of ``network.hidden_layers``, in the buffers of ``backpropagate``."""
+        if sp.issparse(X) or net.batch_norm or net.tied:
+            return network.hidden_layers(xp, net, theta, X)
+        plan = self._plan(net, theta, X.shape[-2])
+        inputs, _ = self._pass(net, plan, X, [None] * len(plan.layers))
+        return [h.mT for h in inputs[1:-1]]
+
+    def _pass(self, net, plan, X, masks):
+        """Inputs of all layers and raw scores, units before rows; what the activations saved."""
+        h, inputs, saved = X.mT, [], []
+        for i, (layer, mask) in enumerate(zip(plan.layers, masks, strict=True)):
+            # The activation stays as it was for the way back; its masked copy goes on.
+            inputs.append(h if mask is None else h * mask)
+            h = layer.push(inputs[-1])
+            if i < len(net.activations):
+                h, s = self.kernel(net.activations[i].forward)(np, h)
+                saved.append(s)
+        return [*inputs, h], saved
+
     def _plan(self, net, theta, n_rows):
         key = net, theta.shape, theta.dtype, n_rows
         plan = self._plans.get(key)
         if plan is None or plan.theta is not theta:
             plan = self._plans[key] = _Plan(net, theta, n_rows, plan)
         return plan
+
+
+class _Layer:
+    """A layer's part in a step on ``n_rows`` rows, written into buffers."""
+
+    def __init__(self, weight_grad, intercept_grad, n_rows):
+        self.weight_grad, self.intercept_grad = weight_grad, intercept_grad
+        (M, self.fan_in, fan_out), dtype = weight_grad.shape, weight_grad.dtype
+        self.z = np.empty((M, fan_out, n_rows), dtype)
+
+    def bind(self, weights, intercept) -> None:
+        """Work on these views of theta from now on."""
+        self.weights, self.intercept = weights, intercept
+
+    def push(self, h):
+        """Raw scores of the layer's units."""
+        z = np.matmul(self.weights.mT, h, out=self.z)
+        if self.intercept is not None:
+            z += self.intercept
+        return z
+
+    def weigh(self, h, dz) -> None:
+        """Gradients of the parameters."""
+        np.matmul(h, dz.mT, out=self.weight_grad)
+        if self.intercept is not None:
+            np.add.reduce(dz, axis=-1, keepdims=True, out=self.intercept_grad)
+
+    @cached_property
+    def dh(self):
+        M, _, n_rows = self.z.shape
+        return np.empty((M, self.fan_in, n_rows), self.z.dtype)
+
+    def pull(self, dz):
+        """Gradient of the layer's inputs."""
+        return np.matmul(self.weights, dz, out=self.dh)
+
+
+class _OneOutput(_Layer):
+    """Pulls by an outer product, at which BLAS is slow: a second output, all zeros, is a detour."""
+
+    @cached_property
+    def pair(self):
+        M, _, n_rows = self.z.shape
+        dtype = self.z.dtype
+        return np.zeros((M, self.fan_in, 2), dtype), np.zeros((M, 2, n_rows), dtype)
+
+    def pull(self, dz):
+        weights, dz_pair = self.pair
+        weights[..., :1], dz_pair[:, :1] = self.weights, dz
+        return np.matmul(weights, dz_pair, out=self.dh)
+
+
+class _FewInputs(_Layer):
+    """Intercepts are the weights of one more input: copying few inputs is less than adding them."""
+
+    def __init__(self, weight_grad, intercept_grad, n_rows):
+        super().__init__(weight_grad, intercept_grad, n_rows)
+        (M, fan_in, fan_out), dtype = weight_grad.shape, weight_grad.dtype
+        self.inputs = np.ones((M, fan_in + 1, n_rows), dtype)
+        self.parameters, self.grad = np.empty((2, M, fan_in + 1, fan_out), dtype)
+
+    def push(self, h):
+        self.inputs[:, :-1] = h
+        self.parameters[:, :-1], self.parameters[:, -1:] = self.weights, self.intercept.mT
+        return np.matmul(self.parameters.mT, self.inputs, out=self.z)
+
+    def weigh(self, h, dz) -> None:
+        np.matmul(self.inputs, dz.mT, out=self.grad)
+        self.weight_grad[...], self.intercept_grad[...] = self.grad[:, :-1], self.grad[:, -1:].mT
 
 
 class _Plan:
@@ -135,23 +211,36 @@ class _Plan:
     """
 
     def __init__(self, net, theta, n_rows=None, old=None):
-        M, dtype = len(theta), theta.dtype
         self.theta = theta
-        self.weights, intercepts = network.layers(np, net, theta)
-        self.intercepts = [None if b is None else b.mT for b in intercepts]
+        self.weights, self.intercepts = _views(net, theta)
         if n_rows is None:
             return
         if old is None:
-            self.z = [np.empty((M, units, n_rows), dtype) for units in net.units[1:]]
-            self.dh = [None] + [np.empty((M, units, n_rows), dtype) for units in net.units[1:-1]]
-            self.grad = np.empty(theta.shape, dtype)
-            self.decay = np.empty((M, network.n_weights(net)), dtype)
+            self.grad = np.empty_like(theta)
+            self.decay = np.empty((len(theta), network.n_weights(net)), theta.dtype)
+            grads = zip(*_views(net, self.grad), strict=True)
+            self.layers = [
+                _layer_kind(i, net, n_rows)(*grad, n_rows) for i, grad in enumerate(grads)
+            ]
         else:
-            self.z, self.dh, self.grad, self.decay = old.z, old.dh, old.grad, old.decay
-        self.weight_grads, intercept_grads = network.layers(np, net, self.grad)
-        self.intercept_grads = [None if g is None else g.mT for g in intercept_grads]
+            self.grad, self.decay, self.layers = old.grad, old.decay, old.layers
+        for layer, W, b in zip(self.layers, self.weights, self.intercepts, strict=True):
+            layer.bind(W, b)
         self.decayed = theta[:, : self.decay.shape[1]]
         self.decayed_grad = self.grad[:, : self.decay.shape[1]]
+
+
+def _views(net, theta):
+    """Views of theta: weights ``(M, fan_in, fan_out)`` and intercepts ``(M, fan_out, 1)``."""
+    weights, intercepts = network.layers(np, net, theta)
+    return weights, [None if b is None else b.mT for b in intercepts]
+
+
+def _layer_kind(i, net, n_rows):
+    fan_in, fan_out = net.units[i : i + 2]
+    if i == 0 and net.intercept and 4 * fan_in <= min(fan_out, n_rows):
+        return _FewInputs
+    return _OneOutput if fan_out == 1 else _Layer
 
 
 def affine(xp, X, W, b):

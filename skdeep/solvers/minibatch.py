@@ -260,7 +260,7 @@ class _Epoch:
         """Record gradient norms and mean activations on the last batch of some of the models."""
         xp, net = self.xp, self.net
         norms = [xp.sqrt(xp.sum(W * W, axis=(1, 2))) for W in layers(xp, net, grad)[0]]
-        hidden = hidden_layers(xp, net, self.stack.theta, X)
+        hidden = self.backend.kernel(hidden_layers)(xp, net, self.stack.theta, X)
         means = [xp.mean(xp.abs(h), axis=(1, 2)) for h in hidden]
         for record, found in ((self.gradient_norms, norms), (self.activations, means)):
             for i, values in enumerate(found):
