@@ -9,6 +9,7 @@ from skdeep.backends import get_backend
 from skdeep.batch import solve_many, solve_stack, stack, take, unstack
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
+from skdeep.solvers import minibatch
 
 SEEDS = range(7)
 
@@ -160,3 +161,13 @@ def test_row_weights_are_zero_outside_the_rows(digits):
     problem = training_problem(*digits, 3, weighted=True)
     assert weights.shape == (1, len(digits[0]))
     assert set(np.flatnonzero(weights[0])) == set(problem.rows[0])
+
+
+def test_rows_to_gather_are_in_one_piece(digits):
+    """Of a transposed array, as data frames give it, each batch would copy all rows."""
+    X, Y = digits
+    problem = training_problem(np.asfortranarray(X), np.asfortranarray(Y), 0)
+    data = minibatch.load(get_backend("numpy"), problem)
+    assert data.X.flags.c_contiguous
+    assert data.y.flags.c_contiguous
+    np.testing.assert_array_equal(data.X, X)

@@ -128,6 +128,31 @@ def test_backend_agrees_with_the_generic_text(loss, activation, shared, backend)
         np.testing.assert_allclose(chosen.to_numpy(raw), expected_raw, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("units", [(2, 9, 1), (2, 8, 3), (2, 3, 1), (3, 12, 5, 1), (4, 1)])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_backpropagation_of_any_shape(units, intercept, shared, masked):
+    """Few inputs and single outputs go ways of their own on NumPy."""
+    rng = np.random.RandomState(0)
+    net = network.build(units, "squared_error", "tanh", intercept)
+    thetas = [rng.randn(M, network.n_parameters(net)) for _ in range(2)]
+    X = rng.randn(N, units[0]) if shared else rng.randn(M, N, units[0])
+    y, w, l2 = rng.randn(M, N, units[-1]), rng.rand(M, N), rng.rand(M, 1)
+    masks = [rng.randint(2, size=(M, N, k)).astype(float) for k in units[:-1]] if masked else None
+    backend = get_backend("numpy")
+    for theta in thetas:  # the second one's buffers are the first one's
+        args = xp, net, theta, X, y, w, l2, masks
+        expected = network.backpropagate(*args)
+        for got, want in zip(backend.kernel(network.backpropagate)(*args), expected, strict=True):
+            if want is not None:
+                np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
+        args = xp, net, theta, X
+        hidden = backend.kernel(network.hidden_layers)(*args)
+        for got, want in zip(hidden, network.hidden_layers(*args), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
+
+
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_optimizer_twins(backend):
     if backend == "torch":

@@ -8,6 +8,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from ..network import (
     backpropagate,
@@ -45,14 +46,16 @@ class Data(NamedTuple):
 
 
 def load(backend, problem: Problem) -> Data:
-    def flat(A):
-        return A if A.shape[0] == problem.X.shape[0] else A.reshape(-1, *A.shape[2:])
+    def put(A):
+        if not sp.issparse(A):
+            # A row in one piece: to gather rows of a transposed array is to copy all of it.
+            A = np.ascontiguousarray(A)
+        if A.shape[0] != problem.X.shape[0]:
+            A = A.reshape(-1, *A.shape[2:])
+        return backend.asarray(A, problem.dtype)
 
-    dtype, weights = problem.dtype, problem.weights
     return Data(
-        backend.asarray(problem.X, dtype),
-        backend.asarray(flat(problem.y), dtype),
-        None if weights is None else backend.asarray(flat(np.asarray(weights)), dtype),
+        put(problem.X), put(problem.y), None if problem.weights is None else put(problem.weights)
     )
 
 
