@@ -38,6 +38,7 @@ def engine(request, monkeypatch):
     if request.param == "numba":
         pytest.importorskip("numba", reason="numba is not installed")
         monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", 0)
+        monkeypatch.setattr(perceptron_compiled, "LOOKING", 0)
     if request.param == "scikit-learn":
         monkeypatch.setitem(sys.modules, "numba", None)
     if request.param == "generic":

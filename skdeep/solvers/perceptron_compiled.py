@@ -31,8 +31,10 @@ WORTH_CALLING = 2e6
 # depends on the order of the sum, so there we keep scikit-learn's.
 MANY_FEATURES = 33
 
-# Share of nonzeros, for each of up to four models, under which walking over them is faster.
-FEW = 0.1
+# To walk over the nonzeros is as fast as over all features at this share of them, or at several
+# times it if as many models, up to eight, go along. To look for them takes seven dense epochs.
+EVEN_SHARE, MOST_ALONG = 0.1, 8
+LOOKING = 7.0
 
 
 def train(backend, problem: Problem) -> Result:
@@ -55,7 +57,12 @@ def train(backend, problem: Problem) -> Result:
 
 def _work(problem: Problem) -> float:
     n_values = problem.X.nnz if sp.issparse(problem.X) else problem.X.size
-    return problem.n_models * n_values * min(10, float(problem.hyper["max_iter"].max()))
+    return problem.n_models * n_values * _epochs(problem)
+
+
+def _epochs(problem: Problem) -> float:
+    """How many to reckon with."""
+    return min(10.0, float(problem.hyper["max_iter"].max()))
 
 
 @cache
@@ -134,16 +141,21 @@ class Sequence:
             self.loop = partial(compiled(loops.learn_sparse), X.data, X.indices, X.indptr)
             return self._learn
         X = np.ascontiguousarray(X)
-        sample = X[:: max(1, len(X) // 256)]
-        few = FEW * min(len(self.models) // n_orders, 4) * sample.size
         # An L1 penalty moves all weights, whatever the row.
-        if np.count_nonzero(sample) < few and not self.hyper[:, 2].any():
+        if self._epochs_saved(n_orders) > LOOKING and not self.hyper[:, 2].any():
             self.alike = _alike(self.y, self.weights)
             squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
             self.loop = partial(compiled(loops.learn_together), *_nonzeros(X), squares)
             return self._learn_together
         self.loop = partial(compiled(loops.learn_dense, X.shape[1] >= MANY_FEATURES), X)
         return self._learn
+
+    def _epochs_saved(self, n_orders: int) -> float:
+        """How many dense epochs of a model it would save to walk over the nonzeros."""
+        sample, n_models = self.X[:: max(1, len(self.X) // 256)], len(self.models)
+        even = EVEN_SHARE * min(n_models // n_orders, MOST_ALONG)
+        share = np.count_nonzero(sample) / sample.size
+        return _epochs(self.problem) * n_models * (1.0 - share / even)
 
     def epoch(self, visits) -> np.ndarray:
         tally = np.zeros((self.problem.n_models, 3))
