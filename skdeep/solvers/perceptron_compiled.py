@@ -172,16 +172,15 @@ class Sequence:
         )
 
     def _pieces(self, visits) -> list:
-        """Models that go along together, no more of them than there are for a thread."""
+        """Models that go along together, in several threads only if enough of them are left."""
         groups: dict = {}
         for m, rows in zip(self.models, visits, strict=True):
             groups.setdefault((id(rows), self.alike[m]), (rows, []))[1].append(m)
-        most = -(-len(self.models) // self.n_threads)
-        return [
-            (models[start : start + most], rows)
-            for rows, models in groups.values()
-            for start in range(0, len(models), most)
-        ]
+        pieces = []
+        for rows, models in groups.values():
+            n = max(1, min(self.n_threads, len(models) // MOST_ALONG))
+            pieces += [(models[start::n], rows) for start in range(n)]
+        return pieces
 
     def _learn_together(self, tally, piece) -> None:
         models, visits = piece
