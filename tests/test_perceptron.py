@@ -201,13 +201,16 @@ def test_stack_is_separate_fits(data, l1, engine):
         assert a.converged == b.converged
 
 
-def test_models_along_one_order_differ_in_all_else(engine):
-    """The same rows in the same order; other labels, weights of rows, rates, penalties."""
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_models_along_one_order_differ_in_all_else(engine, n_jobs, monkeypatch):
+    """The same rows in the same order; other labels, weights of rows, penalties."""
+    monkeypatch.setattr(perceptron_compiled, "MOST_ALONG", 1)  # enough for a thread
     X, y = mostly_zeros()
     problems = [
         replace(
             make_problem(X, target, alphas=[alpha], seeds=[3]),
             weights=np.where(y == 0, weight, 1.0),
+            options={"fit_intercept": True, "shuffle": True, "verbose": 0, "n_jobs": n_jobs},
         )
         for target in (y, X[:, 0] > 0)
         for weight in (1.0, 0.5)
