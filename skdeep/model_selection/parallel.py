@@ -9,7 +9,6 @@ from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
 
 from ..linear_model import Perceptron
-from ..neural_network.multilayer import BaseMultilayerPerceptron
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
 from .pipelines import final_step
@@ -77,11 +76,8 @@ class StackedParallel(Parallel):
         ):
             return [tasks]
         groups = list(folds(tasks))
-        # Nets cost as much each in a stack as alone, so that workers can be kept busy to the end.
-        nets = all(
-            isinstance(final_step(task.estimator), BaseMultilayerPerceptron) for task in tasks
-        )
-        while len(groups) < n_jobs or (nets and len(groups) % n_jobs and len(groups) < 4 * n_jobs):
+        # Halves of a fold take little more time than the whole, and no worker waits at the end.
+        while len(groups) < n_jobs or (len(groups) % n_jobs and len(groups) < 4 * n_jobs):
             groups.sort(key=len)
             if len(groups[-1]) == 1:
                 break
