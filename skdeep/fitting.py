@@ -171,10 +171,13 @@ def _alone(backend, fit: Fit, limit: float):
 
 
 def free_memory(backend) -> float:
-    """Bytes that are free where the backend computes; no limit if the system does not say."""
+    """Bytes that are free where the backend computes."""
     on_device = backend.free_memory()
-    if on_device is not None:
-        return on_device
+    return free_host_memory() if on_device is None else on_device
+
+
+def free_host_memory() -> float:
+    """Bytes that are free on the host; no limit if the system does not say."""
     try:
         with open("/proc/meminfo") as lines:
             found = {name: value for name, _, value in (line.partition(":") for line in lines)}

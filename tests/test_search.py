@@ -284,6 +284,71 @@ def test_candidates_share_a_stack(case, monkeypatch):
     assert sizes == ([3 * n] if case == "lda-lsqr" else [n * per_candidate] * 3)
 
 
+def stacks(monkeypatch) -> list[int]:
+    """Sizes of the stacks that are solved from now on."""
+    sizes = []
+    solve = skdeep.batch.solve_stack
+
+    def spy(backend, problem, *rest):
+        sizes.append(problem.n_models)
+        return solve(backend, problem, *rest)
+
+    monkeypatch.setattr(skdeep.batch, "solve_stack", spy)
+    return sizes
+
+
+NETS = {
+    "adam": ({}, {}),
+    "integers": ({}, {"X": (10 * X).astype(int)}),
+    "early stopping": ({"early_stopping": True, "n_iter_no_change": 2}, {}),
+    "weights": ({}, {"fit_params": {"sample_weight": WEIGHTS}}),
+    "balanced": ({"class_weight": "balanced"}, {}),
+    "missing class": ({}, {"cv": KFold(3), "X": X[np.argsort(y)], "y": np.sort(y)}),
+    "strings": ({}, {"y": np.array(["a", "b", "c"])[y]}),
+    "bootstrap": ({}, {"cv": [(np.arange(300) // 2, np.arange(200, 300))] * 2}),
+    "sgd": ({"solver": "sgd", "dropout": 0.2, "batch_norm": True}, {"return_train_score": True}),
+    "lbfgs": ({"solver": "lbfgs"}, {}),
+}
+
+
+@pytest.mark.parametrize("case", NETS)
+def test_nets_on_a_device_train_with_all_folds_at_once(case, monkeypatch):
+    params, settings = NETS[case]
+    settings = {"cv": 3, "refit": False, **settings}
+    model = MLPClassifier((6,), max_iter=4, random_state=0, backend="torch", **params)
+    grid = {"alpha": [1e-4, 1e-1]}
+    if case != "lbfgs":
+        grid["learning_rate_init"] = [1e-3, 1e-2]
+    sizes = stacks(monkeypatch)
+    ours, theirs = pair(model, grid, **settings)
+    assert_same(ours, theirs, atol=1e-9, ranks=False)
+    n_folds, n = ours.n_splits_, len(ours.cv_results_["params"])
+    together = {"missing class": [2 * n], "lbfgs": [n] * n_folds}.get(case, [n_folds * n])
+    # Then come scikit-learn's, one by one.
+    first = sizes[: len(sizes) - n_folds * n]
+    assert sorted(first) == sorted(together) or case == "missing class" and sum(first) == 3 * n
+
+
+def test_regressors_on_a_device_train_with_all_folds_at_once(monkeypatch):
+    model = MLPRegressor(hidden_layer_sizes=(6,), max_iter=4, random_state=0, backend="torch")
+    sizes = stacks(monkeypatch)
+    data = {"X": X_REGRESSION, "y": Y_REGRESSION}
+    ours, theirs = pair(model, {"alpha": [1e-4, 1e-1]}, **data, cv=4, refit=False)
+    assert_same(ours, theirs, atol=1e-9)
+    assert sizes[0] == 8
+
+
+def test_folds_share_rows_only_where_they_fit_in_memory(monkeypatch):
+    model = MLPClassifier((6,), max_iter=4, random_state=0, backend="torch")
+    sizes = stacks(monkeypatch)
+    search = GridSearchCV(model, {"alpha": [1e-4, 1e-1]}, cv=3, refit=False)
+    search.set_params(max_memory=3.0 * 200 * 8 * 8 - 1.0).fit(X, y)
+    assert sizes == [2, 2, 2]
+    sizes.clear()
+    search.set_params(max_memory=3.0 * 200 * 8 * 8).fit(X, y)
+    assert sizes[0] > 2
+
+
 # Failures
 
 

@@ -24,6 +24,7 @@ from ..fitting import Fit, can_wait, complete, share
 from .discriminants import begin_all, follow, is_discriminant, lighten, one_pass
 from .pipelines import Prefix, can_be_split, final_step, prefix_key
 from .scoring import accuracies, asks_only_methods, is_accuracy
+from .shared_rows import can_share, share_rows
 
 
 @dataclass(eq=False, kw_only=True)
@@ -145,20 +146,26 @@ def evaluate(tasks: list[Task], n_threads: int = 1) -> list[dict]:
     candidates = one_pass(tasks)
     finite = candidates is not None or _is_finite(tasks[0].X)
     groups = (Fold(group) for group in folds(tasks))
-    # Folds are dealt with one after the other, so that one training set is in memory at a time.
-    for together in [list(groups)] if candidates else ([fold] for fold in groups):
+    shared = candidates is None and can_share(tasks, limit)
+    # Otherwise folds are dealt with one by one, so that one training set is in memory at a time.
+    for together in [list(groups)] if candidates or shared else ([fold] for fold in groups):
         start = time.time()
         with ExitStack() as contexts:
             for fold in together:
                 _enter(fold, contexts)
             with config_context(assume_finite=finite):
                 begin_all(candidates or ())
-            fits = candidates or _begin(together[0], finite)
+            if not candidates:
+                for fold in together:
+                    fold.fits = _begin(fold, finite)
+            if shared:
+                share_rows(tasks[0].X, [(fold.train.rows, fold.fits) for fold in together])
+            fits = candidates or [fit for fold in together for fit in fold.fits]
             _give_threads(fits, n_threads)
             with config_context(assume_finite=finite):
                 complete(fits, limit)
-        if not candidates:
-            for task, fit in zip(together[0].tasks, fits):
+        for fold in together:
+            for task, fit in zip(fold.tasks, fold.fits):
                 task.error = fit.error
         per_task = (time.time() - start) / sum(len(fold.tasks) for fold in together)
         for fold in together:
