@@ -11,7 +11,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ..linear_model import Perceptron
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
-from .pipelines import final_step
+from .pipelines import final_step, prefix_key
 
 
 class StackedParallel(Parallel):
@@ -76,8 +76,10 @@ class StackedParallel(Parallel):
         ):
             return [tasks]
         groups = list(folds(tasks))
-        # Halves of a fold take little more time than the whole, and no worker waits at the end.
-        while len(groups) < n_jobs or (len(groups) % n_jobs and len(groups) < 4 * n_jobs):
+        # Halves of a fold leave no worker waiting at the end. Each would fit the steps before the
+        # last again.
+        halve = len(groups) < 4 * n_jobs and all(prefix_key(task) is None for task in tasks)
+        while len(groups) < n_jobs or (halve and len(groups) % n_jobs):
             groups.sort(key=len)
             if len(groups[-1]) == 1:
                 break
