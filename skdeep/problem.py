@@ -68,7 +68,7 @@ class Problem:
         Where all models weigh all rows alike the shape is (M, 1), which broadcasts.
         """
         if self.weights is None and self.rows is None:
-            return np.ones((self.n_models, 1), dtype=self.dtype)
+            return np.ones((self.n_models, 1))
         shape = (self.n_models, self.X.shape[0])
         weights = np.ones(shape) if self.weights is None else np.broadcast_to(self.weights, shape)
         if self.rows is not None:
@@ -76,7 +76,7 @@ class Problem:
             for mask, rows in zip(kept, self.rows, strict=True):
                 mask[rows] = True
             weights = np.where(kept, weights, 0.0)
-        return np.ascontiguousarray(weights, dtype=self.dtype)
+        return np.ascontiguousarray(weights, dtype="float64")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -209,3 +209,62 @@ def test_features_without_variance(X, C):
     model = LogisticRegression(C=C).fit(X, y, sample_weight=weights)
     expected = [np.average(y == c, weights=weights) for c in range(3)]
     assert_allclose(model.predict_proba(X[:1])[0], expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def very_many_rows():
+    """Enough that float32 comes first, and the rows are sampled."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(120_000, 17)
+    return X, (X[:, 0] - X[:, 1] + rng.logistic(size=len(X)) > 0).astype(int)
+
+
+def unpenalised(X, y):
+    return sklearn.linear_model.LogisticRegression(C=np.inf, solver="newton-cg", tol=1e-8).fit(X, y)
+
+
+@pytest.mark.parametrize("n", [2_000, 120_000])
+@pytest.mark.parametrize("constant", [1.0, 3.7])
+def test_a_constant_feature_is_the_intercepts(very_many_rows, constant, n):
+    X, y = (array[:n] for array in very_many_rows)
+    model = LogisticRegression(C=np.inf, tol=1e-7).fit(np.c_[X, np.full(n, constant)], y)
+    assert_allclose(model.coef_[0], np.append(unpenalised(X, y).coef_, 0.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_features_far_from_zero(very_many_rows, offset):
+    X, y = very_many_rows
+    model = LogisticRegression(C=np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.fit(X + offset, y)
+    assert_allclose(model.coef_, unpenalised(X, y).coef_, atol=0.01)
+    assert model.n_iter_ < 30
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e35])
+def test_features_beyond_single_precision(very_many_rows, scale):
+    X, y = very_many_rows
+    model = LogisticRegression(C=np.inf, tol=1e-4 * scale).fit(scale * X, y)
+    assert_allclose(scale * model.coef_, unpenalised(X, y).coef_, atol=0.01)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("every", [2, 29])
+def test_rows_without_weight_are_not_there(very_many_rows, every):
+    # 29 is what the rehearsal would take of these rows.
+    X, y = very_many_rows
+    weights = np.ones(len(y))
+    weights[::every] = 0.0
+    kept = weights > 0
+    model = LogisticRegression(tol=1e-8).fit(X, y, sample_weight=weights)
+    alone = LogisticRegression(tol=1e-8).fit(X[kept], y[kept])
+    assert_allclose(model.coef_, alone.coef_, atol=1e-6)
+    assert abs(model.n_iter_ - alone.n_iter_) <= 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_beyond_single_precision(very_many_rows):
+    X, y = very_many_rows
+    model = LogisticRegression(C=1e-50).fit(X, y, sample_weight=np.full(len(y), 1e50))
+    assert_allclose(model.coef_, LogisticRegression().fit(X, y).coef_, atol=1e-3)

@@ -1,8 +1,12 @@
-"""L-BFGS over a stack of models (Liu & Nocedal, 1989), whitened where the models are linear."""
+"""L-BFGS over a stack of models, whitened where they are linear, and then in turns with Newton.
+
+Large linear problems begin on a part of the rows and in single precision.
+"""
 
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
 
 from ..problem import Problem, Result
 from . import truncated_newton
@@ -21,7 +25,7 @@ HANDOVER, HANDOVER_LARGE = 12, 8
 
 
 def solve(backend, problem) -> Result:
-    """Minimise the objective of every model by L-BFGS.
+    """Minimise the objective of every model by L-BFGS, of linear ones in turns with Newton.
 
     Parameters
     ----------
@@ -48,37 +52,40 @@ def solve(backend, problem) -> Result:
     if problem.net.activations:
         return _descend(backend, problem, objective, IDENTITY)
     space = whitening(backend, problem, objective.data)
-    if problem.dtype != "float64" or not _large(problem):
+    if problem.dtype != "float64" or not _large(problem) or not _single_will_do(problem.X):
         return _descend(backend, problem, objective, space)
-    watch = Watch(problem)
-    draft = _draft(watch.problem())
+    course = Course(problem)
+    draft = _draft(course.part())
     single = space.astype(backend.xp, backend.xp.float32)
     first = _descend(backend, draft, *_rehearsed(backend, draft, single))
-    rest = replace(watch.problem(first.n_iter), theta=first.theta)
-    return _joined(first, _descend(backend, rest, objective, space), watch.ended)
+    sound = np.isfinite(first.theta).all(axis=1, keepdims=True)
+    theta = np.where(sound, first.theta, problem.theta)
+    rest = replace(course.part(first.n_iter), theta=theta)
+    return _joined(first, _descend(backend, rest, objective, space), course.ended)
 
 
-class Watch:
-    """The monitors of a problem that is solved in parts: they see one course of iterations."""
+class Course:
+    """A problem that is solved in parts, whose monitors see one course of iterations."""
 
     def __init__(self, problem: Problem):
-        self.whole = problem
+        self.problem = problem
         self.ended = np.zeros(problem.n_models, dtype=bool)  # by their monitor
 
-    def problem(self, n_iter=None) -> Problem:
-        """The problem of a part, after ``n_iter`` (M,) iterations of each model."""
-        whole = self.whole
+    def part(self, n_iter=None) -> Problem:
+        """The problem of what is left after ``n_iter`` (M,) iterations of each model."""
+        whole = self.problem
         done = np.zeros(whole.n_models, dtype=int) if n_iter is None else n_iter
         left = np.maximum(whole.hyper["max_iter"] - done[:, None], 0)
         left[self.ended] = 0
         monitors = whole.monitors and [
-            monitor and self._continue(m, monitor, int(done[m]))
+            monitor and self._continued(m, monitor, int(done[m]))
             for m, monitor in enumerate(whole.monitors)
         ]
         return replace(whole, hyper={**whole.hyper, "max_iter": left}, monitors=monitors)
 
-    def _continue(self, m: int, monitor, done: int):
+    def _continued(self, m: int, monitor, done: int):
         def call(iteration, theta, value):
+            theta = theta.astype(self.problem.dtype, copy=False)
             self.ended[m] |= bool(monitor(done + iteration, theta, value))
             return self.ended[m]
 
@@ -88,6 +95,19 @@ class Watch:
 def _large(problem: Problem) -> bool:
     """Whether passes over the rows are what an iteration costs."""
     return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
+
+
+def _single_will_do(X) -> bool:
+    """Whether float32 tells rows apart: no feature is far from zero next to how much it varies."""
+    largest = float(max(X.max(), -X.min()))
+    if not 1e-30 < largest < 1e30:  # whose squares have no place there
+        return False
+    if sparse.issparse(X):
+        return True
+    some = X[:: max(1, X.shape[0] // 1024), :]
+    mean, deviation = np.abs(some.mean(axis=0)), some.std(axis=0)
+    varies = deviation > 1e-12 * mean
+    return not bool((varies & (mean > 1e3 * deviation)).any())
 
 
 def _draft(problem: Problem) -> Problem:
@@ -113,7 +133,8 @@ def _joined(first: Result, rest: Result, ended) -> Result:
 def _rehearsed(backend, problem: Problem, space):
     """Objective, space, point and history after some iterations over every so many rows.
 
-    A model that these mislead starts where it was to start, as do all where rows are few.
+    These do not count: a dozen of them take less than two over all rows. A model that they mislead
+    starts where it was to start, as do all where rows are few.
     """
     xp, n = backend.xp, problem.X.shape[0]
     objective = make_objective(backend, problem)
@@ -122,8 +143,12 @@ def _rehearsed(backend, problem: Problem, space):
     theta = backend.asarray(problem.theta, problem.dtype)
     if step < 3 or n_iter == 0 or problem.theta.any():
         return objective, space, objective.at(theta), None
-    some, weights = slice(None, None, step), problem.row_weights()
+    weights = problem.row_weights()
+    some = np.arange(n) if weights.shape[1] == 1 else np.flatnonzero(weights.any(axis=0))
+    some = some[::step]
     weights = np.broadcast_to(weights, (weights.shape[0], n))[:, some]
+    if not weights.any(axis=1).all():  # a model has none of these rows
+        return objective, space, objective.at(theta), None
     y = problem.y[..., some, :]
     part = replace(problem, X=problem.X[some], y=y, weights=weights, rows=None, monitors=None)
     run, sample = Run(part), make_objective(backend, part)
@@ -135,14 +160,14 @@ def _rehearsed(backend, problem: Problem, space):
     misled = ~(point.value < at_start.value)
     if bool(xp.any(misled)):
         point = objective.at(xp.where(misled[:, None], theta, point.theta))
-        kept = xp.astype(~misled, theta.dtype)[:, None, None]
-        history = History(*(kept * x for x in history))
+        history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
     return objective, space, point, history
 
 
 def _descend(
     backend, problem: Problem, objective, space, point: Point | None = None, history=None
 ) -> Result:
+    """Walk from a point, that of the problem's theta if None, with what is known of curvature."""
     if point is None:
         point = objective.at(backend.asarray(problem.theta, problem.dtype))
     state = State.start(backend.xp, objective, space, point, history)

@@ -134,6 +134,5 @@ def advance(backend, run: Run, state: State, iteration: int) -> State:
     g_new = space.gradient(xp, point.grad)
     history = push(xp, history, size[:, None] * d, g_new - g)
     if not step.all_ok:
-        keep = xp.astype(step.ok, g.dtype)[:, None, None]
-        history = History(*(keep * x for x in history))
+        history = History(*(xp.where(step.ok[:, None, None], x, 0.0) for x in history))
     return State(objective, space, point, g_new, history)

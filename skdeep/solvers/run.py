@@ -57,7 +57,7 @@ class Run:
         scale = np.maximum(np.maximum(np.abs(value), np.abs(self.value)), 1.0)
         with np.errstate(invalid="ignore"):
             fall = (self.value - value) / scale
-        self.idle = np.where((fall > 4.0 * self.eps) | (size < self.best), 0, self.idle + 1)
+        self.idle = np.where((fall > 4.0 * self.eps) | (size < 0.99 * self.best), 0, self.idle + 1)
         self.best = np.minimum(self.best, size)
         self.value = value
 

@@ -59,8 +59,10 @@ class Whitening(NamedTuple):
         def cast(x):
             return x if x is None else xp.astype(x, dtype)
 
-        mean, basis, scale = (cast(x) for x in (self.mean, self.basis, self.scale))
-        return self._replace(mean=mean, basis=basis, scale=scale)
+        # What has less curvature than this type resolves must not blow rounding up in it either.
+        steep = xp.min(self.scale, axis=1, keepdims=True)
+        scale = xp.minimum(self.scale, steep / float(xp.finfo(dtype).eps) ** 0.5)
+        return self._replace(mean=cast(self.mean), basis=cast(self.basis), scale=cast(scale))
 
     def _split(self, xp, v):
         p, k = self.shape
@@ -114,9 +116,12 @@ def _moments(xp, X, w):
     gets its variance.
     """
     p = X.shape[1]
-    step = max(1, X.shape[0] // max(MIN_ROWS, 16 * p))
-    some, v = X[::step, :], w[:, ::step]
-    v = v / xp.sum(v)
+    step, some, v = max(1, X.shape[0] // max(MIN_ROWS, 16 * p)), X, w
+    if step > 1:
+        used = xp.nonzero(w[0, :] > 0)[0][::step]
+        some = X[used] if hasattr(X, "toarray") else xp.take(X, used, axis=0)
+        v = xp.take(w, used, axis=1)
+        v = v / xp.sum(v)
     mean = v @ some
     if hasattr(X, "toarray") and some.nnz < 0.1 * some.shape[0] * p:
         weighted = some.multiply(xp.matrix_transpose(v)).tocsr()
@@ -136,7 +141,9 @@ def _moments(xp, X, w):
     missed = variance <= 0
     if bool(xp.any(missed)):
         mean = w @ X
-        exact = xp.clip((w @ _squares(X) - mean * mean)[0, :], min=0.0)
+        exact = (w @ _squares(X) - mean * mean)[0, :]
+        rounding = X.shape[0] * float(xp.finfo(w.dtype).eps)
+        exact = xp.where(exact > rounding * mean[0, :] ** 2, exact, 0.0)
         variance = xp.where(missed, exact, variance)
     share = p / some.shape[0]
     eye = xp.eye(p, dtype=w.dtype, device=w.device)
@@ -194,10 +201,11 @@ def _axes(xp, second, mean):
     """Principal values (p,) and axes (p, p) of a second moment, which those of all penalties are.
 
     Features of much smaller variance than the largest are scaled up first, or they would drown in
-    its rounding. Directions without variance do not: rounding in them must not blow up.
+    its rounding. Directions without variance do not: rounding in them must not blow up. A constant
+    feature is left to the intercept.
     """
     eps, variance = float(xp.finfo(second.dtype).eps), xp.linalg.diagonal(second)
-    varies = variance > (8.0 * eps * mean) ** 2  # more than centring makes of a constant
+    varies = variance > (MIN_ROWS * eps * mean) ** 2  # more than centring makes of a constant
     second = xp.where(varies[:, None] & varies, second, 0.0)
     small = eps**0.5 * xp.max(variance)
     scale = xp.sqrt(
@@ -206,7 +214,7 @@ def _axes(xp, second, mean):
     values, axes = xp.linalg.eigh(scale[:, None] * second * scale)
     rounding = eps * xp.max(values)
     values = xp.where(values > values.shape[0] * rounding, values, rounding / eps**0.5)
-    return values, scale[:, None] * axes
+    return values, xp.where(varies, scale, 0.0)[:, None] * axes
 
 
 def whitening(backend, problem, data) -> Whitening:
