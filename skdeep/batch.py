@@ -78,28 +78,6 @@ def stack(problems: Sequence[Problem]) -> Problem:
     )
 
 
-def take(problem: Problem, models: slice) -> Problem:
-    """The problem of some of the models."""
-
-    def cut(items):
-        return None if items is None else items[models]
-
-    return replace(
-        problem,
-        y=problem.y if problem.y.ndim == 2 else problem.y[models],
-        theta=problem.theta[models],
-        hyper={name: values[models] for name, values in problem.hyper.items()},
-        weights=problem.weights
-        if problem.weights is None or problem.weights.ndim == 1
-        else problem.weights[models],
-        rows=cut(problem.rows),
-        rngs=cut(problem.rngs),
-        validation=cut(problem.validation),
-        states=cut(problem.states),
-        monitors=cut(problem.monitors),
-    )
-
-
 def unstack(result: Result, sizes: Sequence[int]) -> list[Result]:
     """Results of consecutive groups of models of the given sizes."""
     stops = np.cumsum(sizes)
@@ -147,7 +125,7 @@ def solve_stack(backend, problem: Problem, max_memory: float = float("inf")) -> 
     if at_once >= problem.n_models:
         return solver.solve(backend, problem)
     starts = range(0, problem.n_models, at_once)
-    return _join([solver.solve(backend, take(problem, slice(i, i + at_once))) for i in starts])
+    return _join([solver.solve(backend, problem.take(slice(i, i + at_once))) for i in starts])
 
 
 def solve_many(

@@ -1,7 +1,7 @@
 """What a solver is given and what it gives back. Both lead with the model axis M."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,27 @@ class Problem:
     @property
     def n_models(self) -> int:
         return self.theta.shape[0]
+
+    def take(self, models) -> "Problem":
+        """The problem of some of the models, a slice or an array of their positions."""
+        places = np.arange(self.n_models)[models]
+
+        def cut(items):
+            return None if items is None else [items[m] for m in places]
+
+        shared = self.weights is None or self.weights.ndim == 1
+        return replace(
+            self,
+            y=self.y if self.y.ndim == 2 else self.y[models],
+            theta=self.theta[models],
+            hyper={name: values[models] for name, values in self.hyper.items()},
+            weights=self.weights if shared else self.weights[models],
+            rows=cut(self.rows),
+            rngs=cut(self.rngs),
+            validation=cut(self.validation),
+            states=cut(self.states),
+            monitors=cut(self.monitors),
+        )
 
     def row_weights(self) -> np.ndarray:
         """Sample weights of shape (M, n), zero for the rows that a model does not train on.

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from skdeep import network
 from skdeep.backends import get_backend
-from skdeep.batch import solve_many, solve_stack, stack, take, unstack
+from skdeep.batch import solve_many, solve_stack, stack, unstack
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
 from skdeep.solvers import minibatch
@@ -121,7 +121,7 @@ def test_take_and_unstack_undo_stack(digits):
     problems = [training_problem(*digits, seed, weighted=True) for seed in SEEDS]
     together = stack(problems)
     for i, problem in enumerate(problems):
-        one = take(together, slice(i, i + 1))
+        one = together.take(slice(i, i + 1))
         np.testing.assert_array_equal(one.theta, problem.theta)
         np.testing.assert_array_equal(one.rows[0], problem.rows[0])
         np.testing.assert_array_equal(one.weights, problem.weights)
@@ -148,7 +148,7 @@ def test_monitor_ends_its_model_only(digits):
         seen.append((epoch, theta.shape, float(loss)))
         return epoch == 2
 
-    watched = take(problems[0], slice(0, 1))
+    watched = problems[0].take(slice(0, 1))
     watched = type(watched)(**{**vars(watched), "monitors": [monitor]})
     stopped, other = solve_many(get_backend("numpy"), [watched, problems[1]])
     assert stopped.n_iter == 2 and stopped.converged.all() and len(seen) == 2

@@ -90,13 +90,17 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         ================= ============== =========== =====================================
         solver            l1_ratio       multinomial computed by
         ================= ============== =========== =====================================
-        'lbfgs'           0              yes         L-BFGS in whitened coordinates
+        'lbfgs'           0              yes         L-BFGS in whitened coordinates,
+                                                     in turns with Newton's method
         'newton-cholesky' 0              yes         Newton's method, Cholesky
         'newton-cg'       0              yes         the same; conjugate gradients if large
         'liblinear'       0 or 1         no          the same; proximal Newton for L1
-        'sag'             0              yes         L-BFGS in whitened coordinates
+        'sag'             0              yes         as 'lbfgs'
         'saga'            from 0 to 1    yes         the same; proximal Newton for L1
         ================= ============== =========== =====================================
+
+        Many rows of many features begin in float32, and on a part of the rows, whose few iterations
+        do not count; the end is always in float64.
 
         'sag' and 'saga' reach the optimum that scikit-learn's stochastic solvers converge to, by
         faster and deterministic means; `n_iter_` counts the iterations of those.

@@ -27,7 +27,7 @@ def solve(backend, problem: Problem) -> Result:
     backend : Backend
     problem : Problem
         ``hyper`` as for L-BFGS. With more than MAX_PARAMETERS parameters the Hessian is not
-        formed, and conjugate gradients find the directions.
+        formed, and conjugate gradients find the directions; L-BFGS helps out where they crawl.
 
     Returns
     -------
@@ -100,24 +100,11 @@ def _fall_back(backend, problem: Problem, result: Result, models) -> Result:
         stacklevel=2,
     )
 
-    def cut(items):
-        return None if items is None else [items[m] for m in models]
-
-    hyper = {name: values[models] for name, values in problem.hyper.items()}
-    hyper["max_iter"] = np.maximum(hyper["max_iter"] - result.n_iter[models, None], 0)
+    part = problem.take(models)
+    left = np.maximum(part.hyper["max_iter"] - result.n_iter[models, None], 0)
     rest = lbfgs.solve(
         backend,
-        replace(
-            problem,
-            theta=result.theta[models],
-            y=problem.y if problem.y.ndim == 2 else problem.y[models],
-            weights=problem.weights
-            if problem.weights is None or problem.weights.ndim == 1
-            else problem.weights[models],
-            hyper=hyper,
-            rows=cut(problem.rows),
-            monitors=cut(problem.monitors),
-        ),
+        replace(part, theta=result.theta[models], hyper={**part.hyper, "max_iter": left}),
     )
     # The iteration that met the singular Hessian does not count.
     n_iter = result.n_iter[models] - 1 + rest.n_iter
