@@ -12,7 +12,7 @@ from ..problem import Problem, Result
 from . import truncated_newton
 from .objective import Point, make_objective
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
-from .run import Run
+from .run import Run, largest
 from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
@@ -52,10 +52,13 @@ def solve(backend, problem) -> Result:
     if problem.net.activations:
         return _descend(backend, problem, objective, IDENTITY)
     space = whitening(backend, problem, objective.data)
-    if problem.dtype != "float64" or not _large(problem) or not _single_will_do(problem.X):
+    if problem.dtype != "float64" or not _large(problem):
+        return _descend(backend, problem, objective, space)
+    reach = largest(problem.X)
+    if not _single_will_do(problem.X, reach):
         return _descend(backend, problem, objective, space)
     course = Course(problem)
-    draft = _draft(course.part())
+    draft = _draft(course.part(), reach)
     single = space.astype(backend.xp, backend.xp.float32)
     first = _descend(backend, draft, *_rehearsed(backend, draft, single))
     sound = np.isfinite(first.theta).all(axis=1, keepdims=True)
@@ -97,10 +100,9 @@ def _large(problem: Problem) -> bool:
     return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
 
 
-def _single_will_do(X) -> bool:
+def _single_will_do(X, reach: float) -> bool:
     """Whether float32 tells rows apart: no feature is far from zero next to how much it varies."""
-    largest = float(max(X.max(), -X.min()))
-    if not 1e-30 < largest < 1e30:  # whose squares have no place there
+    if not 1e-30 < reach < 1e30:
         return False
     if sparse.issparse(X):
         return True
@@ -110,9 +112,9 @@ def _single_will_do(X) -> bool:
     return not bool((varies & (mean > 1e3 * deviation)).any())
 
 
-def _draft(problem: Problem) -> Problem:
+def _draft(problem: Problem, reach: float) -> Problem:
     """The problem in single precision, down to a gradient safely above its rounding."""
-    rounding = 4.0 * float(np.finfo("float32").eps) * float(max(problem.X.max(), -problem.X.min()))
+    rounding = 4.0 * float(np.finfo("float32").eps) * reach
     tol = np.maximum(problem.hyper["tol"] - rounding, rounding)
     return replace(problem, dtype="float32", hyper={**problem.hyper, "tol": tol})
 

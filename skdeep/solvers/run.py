@@ -11,6 +11,11 @@ from ..problem import Problem, Result
 PATIENCE = 10
 
 
+def largest(X) -> float:
+    """The largest size of an entry."""
+    return float(max(X.max(), -X.min()))
+
+
 class Run:
     """The bookkeeping of a stack on the host: who goes on, who has stopped and with what."""
 
@@ -39,8 +44,7 @@ class Run:
     @cached_property
     def reach(self) -> float:
         """What entries of a gradient are of the order of, at most: those of X, or one."""
-        X = self.problem.X
-        return max(float(X.max()), -float(X.min()), 1.0)
+        return max(largest(self.problem.X), 1.0)
 
     def tol(self):
         """The tolerances of the models still walking."""
