@@ -17,8 +17,7 @@ from skdeep.backends.numpy_backend import CACHED, loss_along
 from skdeep.linear_model import LogisticRegression
 from skdeep.linear_model.logistic_problem import Penalty, make_problem
 from skdeep.losses import LOSSES
-from skdeep.solvers import objective
-from skdeep.solvers.lbfgs import LARGE
+from skdeep.solvers import lbfgs, objective
 from skdeep.solvers.whitening import whitening
 
 
@@ -128,7 +127,7 @@ def many_rows():
         n_classes=3,
         random_state=0,
     )
-    assert X.shape[0] * 3 * (X.shape[1] + 1) >= LARGE
+    assert X.shape[0] * 3 * (X.shape[1] + 1) >= lbfgs.LARGE
     return X, y
 
 
@@ -268,3 +267,19 @@ def test_weights_beyond_single_precision(very_many_rows):
     X, y = very_many_rows
     model = LogisticRegression(C=1e-50).fit(X, y, sample_weight=np.full(len(y), 1e50))
     assert_allclose(model.coef_, LogisticRegression().fit(X, y).coef_, atol=1e-3)
+
+
+@pytest.mark.parametrize("C", [1.0, 100.0])
+def test_constant_features_cost_no_iterations(C, monkeypatch):
+    # Among features that repeat others: both are directions without variance.
+    monkeypatch.setattr(lbfgs, "_handover", lambda problem: 1000)
+    monkeypatch.setattr(lbfgs, "LARGE", np.inf)
+    X, y = load_digits(return_X_y=True)
+    X = X[:, X.std(axis=0) > 0] / 16.0
+    X = np.c_[X, X[:, :5]]
+    p = X.shape[1]
+    order = np.random.RandomState(0).permutation(p + 100)
+    among = LogisticRegression(C=C).fit(np.c_[X, np.zeros((len(y), 100))][:, order], y)
+    alone = LogisticRegression(C=C).fit(X, y)
+    assert abs(among.n_iter_ - alone.n_iter_) <= 1
+    assert_allclose(among.coef_[:, np.argsort(order)[:p]], alone.coef_, atol=1e-3)

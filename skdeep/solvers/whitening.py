@@ -198,7 +198,9 @@ def _pays(X, k) -> bool:
 
 
 def _axes(xp, second, mean):
-    """Principal values (p,) and axes (p, p) of a second moment, which those of all penalties are.
+    """Principal values (p,), squared lengths (p,) and axes (p, p) of a second moment.
+
+    They are those of all penalties: what decays a weight acts on an axis by its squared length.
 
     Features of much smaller variance than the largest are scaled up first, or they would drown in
     its rounding. Directions without variance do not: rounding in them must not blow up. A constant
@@ -214,7 +216,8 @@ def _axes(xp, second, mean):
     values, axes = xp.linalg.eigh(scale[:, None] * second * scale)
     rounding = eps * xp.max(values)
     values = xp.where(values > values.shape[0] * rounding, values, rounding / eps**0.5)
-    return values, xp.where(varies, scale, 0.0)[:, None] * axes
+    axes = scale[:, None] * axes
+    return values, xp.sum(axes * axes, axis=0), xp.where(varies[:, None], axes, 0.0)
 
 
 def whitening(backend, problem, data) -> Whitening:
@@ -230,8 +233,8 @@ def whitening(backend, problem, data) -> Whitening:
         mean, second = _moments(xp, X, w)
         if not net.intercept:
             second = second + xp.matrix_transpose(mean) @ mean
-        values, basis = _axes(xp, second, mean[0, :])
-        H = c * values + l2 * xp.sum(basis * basis, axis=0)
+        values, squares, basis = _axes(xp, second, mean[0, :])
+        H = c * values + l2 * squares
     else:
         mean, square = w @ X, w @ _squares(X)
         variance = square - mean * mean if net.intercept else square
