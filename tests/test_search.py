@@ -193,6 +193,28 @@ def test_sample_weight(case):
     assert_same(ours, theirs)
 
 
+@pytest.mark.parametrize("last", [0.0, np.nan, np.inf])
+def test_folds_with_weights_that_give_no_mean_get_error_score(last):
+    """Where scikit-learn's own scoring fails, in that split alone."""
+    weights = np.where(np.arange(300) < 200, WEIGHTS, last)
+    model, grid = LogisticRegression(), {"C": [0.1, 1.0]}
+    cv = [(np.arange(100), np.arange(100, 200)), (np.arange(200), np.arange(200, 300))]
+    with sklearn.config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Scoring failed")
+        model.set_fit_request(sample_weight=True)
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        settings = {"scoring": scorer, "cv": cv, "refit": False}
+        weighted = {"fit_params": {"sample_weight": weights}}
+        ours, theirs = pair(model, grid, **settings, **weighted, error_score=-1.0)
+        with pytest.raises(ValueError, match="weight"):
+            GridSearchCV(model, grid, **settings, error_score="raise").fit(
+                X, y, sample_weight=weights
+            )
+    assert_same(ours, theirs)
+    assert (ours.cv_results_["split0_test_score"] > 0.0).all()
+    assert (ours.cv_results_["split1_test_score"] == -1.0).all()
+
+
 @pytest.mark.parametrize("case", ["lda-lsqr", "logistic", "mlp"])
 @pytest.mark.parametrize(
     "kind", ["list", "int", "float32", "pandas", "sparse", "by columns", "strings"]

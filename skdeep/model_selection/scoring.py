@@ -70,12 +70,13 @@ def accuracies(
         codes = _codes(first.classes_, y)
         rows = np.arange(len(y)) if rows is None else rows
         hits = _hits(estimators, X, codes, rows, n_threads)
-    except (TypeError, ValueError):
+        if sample_weight is None:
+            return (np.count_nonzero(hits, axis=1) / len(y)).tolist()
+        sample_weight = np.asarray(sample_weight)
+        assert_all_finite(sample_weight)
+        return [float(np.average(row, weights=sample_weight)) for row in hits]
+    except (TypeError, ValueError, ZeroDivisionError):
         return None  # scikit-learn's own way has the right words
-    if sample_weight is None:
-        return (np.count_nonzero(hits, axis=1) / len(y)).tolist()
-    sample_weight = np.asarray(sample_weight)
-    return [float(np.average(row, weights=sample_weight)) for row in hits]
 
 
 def _hits(estimators, X, codes, rows, n_threads: int):
