@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .array_api import follows_input
-from .base import Fitting, LinearClassifier, to_host, unchanged_on_error, warn
+from .base import Fitting, LinearClassifier, require_finite, to_host, unchanged_on_error, warn
 from .losses import sigmoid, softmax
 from .network import build, n_parameters
 from .problem import Problem
@@ -378,6 +378,7 @@ class LinearDiscriminantAnalysis(
         def typed(array):
             return np.ascontiguousarray(array, dtype=theta.dtype)
 
+        require_finite(theta[: p * k])  # intercepts are infinite where a prior is zero
         self.coef_ = typed(theta[: p * k].reshape(p, k).T)
         self.intercept_ = theta[p * k :].copy()
         self.means_, self.priors_ = typed(found["means"]), typed(found["priors"])

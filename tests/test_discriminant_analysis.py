@@ -20,6 +20,7 @@ from skdeep.backends import get_backend
 from skdeep.backends.base import Backend
 from skdeep.batch import solve_many, stack
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
+from skdeep.model_selection import GridSearchCV
 from skdeep.solvers import discriminant
 
 BACKENDS = ["numpy", "torch"]
@@ -589,6 +590,29 @@ class TestErrors:
         lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Nothing())
         with pytest.raises(ValueError, match="Nothing does not have a covariance_ attribute"):
             lda.fit(X, y)
+
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    @pytest.mark.parametrize("shrinkage", [None, 0.3, 1.0])
+    @pytest.mark.parametrize("solver", ["svd", "lsqr", "eigen"])
+    def test_overflow(self, solver, shrinkage, backend):
+        X, y = load_iris(return_X_y=True)
+        lda = LinearDiscriminantAnalysis(solver, shrinkage, backend=backend)
+        for scale in (1e154, 1e200, 1e300):  # squares, their sums, and sums of rows overflow
+            for fit in (lda.fit, lambda X, y: lda.partial_fit(X, y, classes=[0, 1, 2])):
+                with pytest.raises(ValueError, match="overflow.*need to be preprocessed") as error:
+                    fit(scale * X, y)
+                assert error.type is ValueError
+                assert not hasattr(lda, "coef_")
+        with pytest.raises(ValueError, match="overflow"):
+            GridSearchCV(lda, {"tol": [1e-4, 1e-3]}, error_score="raise").fit(1e200 * X, y)
+        lda.fit(1e100 * X, y)
+        assert_allclose(lda.score(1e100 * X, y), lda.fit(X, y).score(X, y))
+
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    def test_coefficients_beyond_single_precision(self):
+        X, y = make_rows()
+        with pytest.raises(ValueError, match="non-finite"):
+            LinearDiscriminantAnalysis("lsqr").fit((1e-40 * X).astype(np.float32), y)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_data(self, bad):

@@ -129,6 +129,7 @@ def solve(backend, problem: Problem) -> Result:
         else:
             m = moments[models[0]]
             group = _group(problem, reader, labels, rows, weights, models, m)
+        _refuse_overflow(xp, group)
         return RULES[options["rule"]](xp, group, options)
 
     found: dict = {}
@@ -153,6 +154,16 @@ def solve(backend, problem: Problem) -> Result:
         states=moments and [Moments(*map(backend.to_numpy, m)) for m in moments],
         extra=found,
     )
+
+
+def _refuse_overflow(xp, group: Group) -> None:
+    """Raise before LAPACK does, each in other words and some not at all."""
+    matrices = group.variance, group.covariance, group.total
+    if not all(matrix is None or bool(xp.all(xp.isfinite(matrix))) for matrix in matrices):
+        raise ValueError(
+            "The covariance of the features overflows: the input data contain large values and "
+            "need to be preprocessed."
+        )
 
 
 def _alike(problem: Problem, which):
