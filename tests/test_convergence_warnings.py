@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
+from skdeep.problem import Result
 
 
 @cache
@@ -159,6 +160,24 @@ def test_cross_validation_warns_if_a_model_is_above_its_tolerance(
             assert warned == (max(sizes) > tol), (tol, max_iter, sizes)
             outcomes.add(warned)
     assert outcomes == {False, True}
+
+
+@pytest.mark.parametrize("n_iter", [[10], [4], [4, 10, 3], [4, 3]], ids=str)
+def test_more_iterations_are_advised_only_where_they_ran_out(n_iter):
+    """A fit may also stop because no step lowers the objective."""
+    M = len(n_iter)
+    result = Result(
+        theta=np.zeros((M, 3)),
+        n_iter=np.array(n_iter),
+        loss=np.ones(M),
+        converged=np.zeros(M, dtype=bool),
+    )
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge") as record:
+        LogisticRegression(max_iter=10)._warn(result)
+    message = str(record[0].message)
+    assert f"after {max(n_iter)} iteration(s)" in message
+    assert ("Increase the number of iterations" in message) == (max(n_iter) == 10)
+    assert "You might also want to scale the data" in message
 
 
 def network_slope(model, X, Y, output):

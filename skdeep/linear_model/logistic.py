@@ -582,9 +582,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         """scikit-learn's ConvergenceWarning, once for a stack."""
         left = np.flatnonzero(~result.converged)
         if left.size:
-            fallback = result.extra.get("fallback", np.zeros_like(result.converged))[left[0]]
-            message = ALGORITHMS["lbfgs" if fallback else self.solver].message.format(
-                n_iter=result.n_iter[left[0]], max_iter=self.max_iter, loss=result.loss[left[0]]
+            longest = left[np.argmax(result.n_iter[left])]
+            fallback = result.extra.get("fallback", np.zeros_like(result.converged))[longest]
+            message = ALGORITHMS["lbfgs" if fallback else self.solver].warning(
+                result.n_iter[longest], self.max_iter, result.loss[longest]
             )
             if len(result.converged) > 1:
                 message = f"{left.size} of {len(result.converged)} models: {message}"

@@ -14,6 +14,8 @@ You might also want to scale the data as shown in:
 Please also refer to the documentation for alternative solver options:
     https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
 
+_MORE = "\nIncrease the number of iterations to improve the convergence (max_iter={max_iter})."
+
 _SAG_MESSAGE = "The max_iter was reached which means the coef_ did not converge"
 
 
@@ -26,7 +28,7 @@ class Algorithm(NamedTuple):
         Name in ``skdeep.solvers.SOLVERS`` for an L2 penalty or none.
     penalties : tuple of str or None
     message : str
-        Of the ConvergenceWarning, with places for n_iter, max_iter and loss.
+        Of the ConvergenceWarning; see :meth:`warning`.
     multinomial, dual : bool
     """
 
@@ -36,14 +38,18 @@ class Algorithm(NamedTuple):
     multinomial: bool = True
     dual: bool = False
 
+    def warning(self, n_iter: int, max_iter: int, loss: float) -> str:
+        """The message; more iterations would not help a fit that has not used up what it had."""
+        more = _MORE.format(max_iter=max_iter) if n_iter >= max_iter else ""
+        return self.message.format(n_iter=n_iter, max_iter=max_iter, loss=loss, more=more)
+
 
 ALGORITHMS = {
     "lbfgs": Algorithm(
         "lbfgs",
         ("l2", None),
         "lbfgs failed to converge after {n_iter} iteration(s):\nthe largest entry of the gradient "
-        "is above tol.\n\nIncrease the number of iterations to improve the convergence "
-        "(max_iter={max_iter})." + _ADVICE,
+        "is above tol.\n{more}" + _ADVICE,
     ),
     "newton-cg": Algorithm(
         "newton",
