@@ -23,7 +23,18 @@ class Stack:
         self.net = estimator._net(X.shape[1])
 
     def __call__(self, penalties, tasks, rows=None, theta=None) -> Result:
-        """Results in the order of the penalties; ends their tasks, if there are any."""
+        """Results in the order of the penalties; ends their tasks, if there are any.
+
+        Parameters
+        ----------
+        penalties : list of M Penalty
+        tasks : list of M ModelTask
+            Empty if nobody watches.
+        rows : list of M int arrays, optional
+            The rows of each model; all of them if None.
+        theta : array of shape (M, P), optional
+            Where to start; zero if None.
+        """
         sparse = np.asarray([penalty.l1_ratio > 0 for penalty in penalties])
         problems, places = [], []
         for kind in (False, True):
