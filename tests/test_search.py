@@ -360,6 +360,31 @@ def test_regressors_on_a_device_train_with_all_folds_at_once(monkeypatch):
     assert sizes[0] == 8
 
 
+def test_linear_models_on_a_device_begin_fold_by_fold(monkeypatch):
+    """They gain nothing by having the rows of all folds in memory at once."""
+    begun = []  # fits at each stack
+    begin, solve = skdeep.fitting.Fit.begin, skdeep.fitting.solve_many
+
+    def spy(fit):
+        begun[-1] += 1
+        begin(fit)
+
+    def next_stack(*args):
+        begun.append(0)
+        return solve(*args)
+
+    monkeypatch.setattr(skdeep.fitting.Fit, "begin", spy)
+    monkeypatch.setattr(skdeep.fitting, "solve_many", next_stack)
+    for model, expected in [
+        (LogisticRegression(backend="torch"), [2, 2, 2, 0]),
+        (MLPClassifier((6,), max_iter=2, backend="torch"), [6, 0]),
+    ]:
+        begun[:] = [0]
+        grid = {"C": [0.1, 1.0]} if hasattr(model, "C") else {"alpha": [1e-4, 1e-1]}
+        GridSearchCV(model, grid, cv=3, refit=False).fit(X, y)
+        assert begun == expected
+
+
 def test_folds_share_rows_only_where_they_fit_in_memory(monkeypatch):
     model = MLPClassifier((6,), max_iter=4, random_state=0, backend="torch")
     sizes = stacks(monkeypatch)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..fitting import MEMORY_SHARE, Fit, free_host_memory
+from ..neural_network.multilayer import BaseMultilayerPerceptron
 
 
 def can_share(tasks, max_memory: float | None) -> bool:
-    """Whether the tasks train on rows of one X, on a device that wants its work in large pieces.
+    """Whether the tasks train networks on rows of one X, on a device that wants large pieces.
 
     Each fold's rows are cut out to be validated, all folds' at once: they must fit in memory.
     """
@@ -16,7 +17,8 @@ def can_share(tasks, max_memory: float | None) -> bool:
     if not (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "iuf"):
         return False
     if not all(
-        getattr(task.estimator, "backend", "auto") not in ("auto", "numpy")
+        isinstance(task.estimator, BaseMultilayerPerceptron)
+        and task.estimator.backend not in ("auto", "numpy")
         and task.X is X
         and task.y is y
         and isinstance(task.train, np.ndarray)
