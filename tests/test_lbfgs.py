@@ -283,3 +283,15 @@ def test_constant_features_cost_no_iterations(C, monkeypatch):
     alone = LogisticRegression(C=C).fit(X, y)
     assert abs(among.n_iter_ - alone.n_iter_) <= 1
     assert_allclose(among.coef_[:, np.argsort(order)[:p]], alone.coef_, atol=1e-3)
+
+
+@pytest.mark.parametrize("C", [1e3, 1e6])
+def test_single_precision_takes_as_few_iterations(C):
+    # Many of these directions have less variance than float32's Gram matrix would show.
+    X, y = make_classification(2_000, 80, n_informative=20, n_redundant=0, random_state=0)
+    rotation = np.linalg.qr(np.random.RandomState(0).randn(80, 80))[0]
+    X = X @ np.diag(np.logspace(0, -3, 80)) @ rotation
+    double = LogisticRegression(C=C).fit(X, y)
+    single = LogisticRegression(C=C).fit(X.astype("float32"), y)
+    assert single.coef_.dtype == np.float32
+    assert single.n_iter_ <= double.n_iter_ + 3

@@ -19,6 +19,8 @@ MAX_DENSE = 256
 
 # Rows that estimate the moments at least.
 MIN_ROWS = 4096
+EPS = float(np.finfo("float64").eps)
+
 # Rows that are centred at once.
 BLOCK = 8192
 
@@ -59,9 +61,7 @@ class Whitening(NamedTuple):
         def cast(x):
             return x if x is None else xp.astype(x, dtype)
 
-        # What has less curvature than this type resolves must not blow rounding up in it either.
-        steep = xp.min(self.scale, axis=1, keepdims=True)
-        scale = xp.minimum(self.scale, steep / float(xp.finfo(dtype).eps) ** 0.5)
+        scale = _limited(xp, self.scale, dtype)
         return self._replace(mean=cast(self.mean), basis=cast(self.basis), scale=cast(scale))
 
     def _split(self, xp, v):
@@ -108,7 +108,7 @@ def _squares(X):
     return X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
 
 
-def _moments(xp, X, w):
+def _moments(X, w):
     """Mean (1, p) and centred second moment (p, p) of X under row weights (1, n) of sum one.
 
     Every so many rows will do where there are plenty. Correlations then shrink a little, which
@@ -118,36 +118,31 @@ def _moments(xp, X, w):
     p = X.shape[1]
     step, some, v = max(1, X.shape[0] // max(MIN_ROWS, 16 * p)), X, w
     if step > 1:
-        used = xp.nonzero(w[0, :] > 0)[0][::step]
-        some = X[used] if hasattr(X, "toarray") else xp.take(X, used, axis=0)
-        v = xp.take(w, used, axis=1)
-        v = v / xp.sum(v)
+        used = np.flatnonzero(w[0, :])[::step]
+        some, v = X[used], w[:, used] / w[0, used].sum()
     mean = v @ some
     if hasattr(X, "toarray") and some.nnz < 0.1 * some.shape[0] * p:
-        weighted = some.multiply(xp.matrix_transpose(v)).tocsr()
+        weighted = some.multiply(v.T).tocsr()
         second = (some.T @ weighted).toarray() - mean.T @ mean
     else:
-        rows = xp.sqrt(xp.matrix_transpose(v))
-        second = xp.zeros((p, p), dtype=w.dtype, device=w.device)
+        rows, second = np.sqrt(v.T), np.zeros((p, p))
         for start in range(0, some.shape[0], BLOCK):
             stop = min(start + BLOCK, some.shape[0])
             block = some[start:stop, :]
             block = block.toarray() if hasattr(block, "toarray") else block
             block = (block - mean) * rows[start:stop, :]
-            second = second + xp.matrix_transpose(block) @ block
+            second += block.T @ block
     if step == 1:
         return mean, second
-    variance = xp.linalg.diagonal(second)
+    variance = np.diagonal(second)
     missed = variance <= 0
-    if bool(xp.any(missed)):
+    if missed.any():
         mean = w @ X
         exact = (w @ _squares(X) - mean * mean)[0, :]
-        rounding = X.shape[0] * float(xp.finfo(w.dtype).eps)
-        exact = xp.where(exact > rounding * mean[0, :] ** 2, exact, 0.0)
-        variance = xp.where(missed, exact, variance)
+        exact = np.where(exact > X.shape[0] * EPS * mean[0, :] ** 2, exact, 0.0)
+        variance = np.where(missed, exact, variance)
     share = p / some.shape[0]
-    eye = xp.eye(p, dtype=w.dtype, device=w.device)
-    return mean, (1.0 - share) * second + (share * variance + xp.where(missed, variance, 0.0)) * eye
+    return mean, (1.0 - share) * second + np.diag(share * variance + np.where(missed, variance, 0))
 
 
 def _inverse_of_root(xp, H):
@@ -197,7 +192,7 @@ def _pays(X, k) -> bool:
     return True
 
 
-def _axes(xp, second, mean):
+def _axes(second, mean):
     """Principal values (p,), squared lengths (p,) and axes (p, p) of a second moment.
 
     They are those of all penalties: what decays a weight acts on an axis by its squared length.
@@ -206,42 +201,53 @@ def _axes(xp, second, mean):
     its rounding. Directions without variance do not: rounding in them must not blow up. A constant
     feature is left to the intercept.
     """
-    eps, variance = float(xp.finfo(second.dtype).eps), xp.linalg.diagonal(second)
-    varies = variance > (MIN_ROWS * eps * mean) ** 2  # more than centring makes of a constant
-    second = xp.where(varies[:, None] & varies, second, 0.0)
-    small = eps**0.5 * xp.max(variance)
-    scale = xp.sqrt(
-        xp.where(varies, xp.clip(small / xp.where(varies, variance, 1.0), min=1.0), 1.0)
-    )
-    values, axes = xp.linalg.eigh(scale[:, None] * second * scale)
-    rounding = eps * xp.max(values)
-    values = xp.where(values > values.shape[0] * rounding, values, rounding / eps**0.5)
+    variance = np.diagonal(second)
+    varies = variance > (MIN_ROWS * EPS * mean) ** 2  # more than centring makes of a constant
+    second = np.where(varies[:, None] & varies, second, 0.0)
+    small = EPS**0.5 * variance.max()
+    scale = np.where(varies, np.maximum(small / np.where(varies, variance, 1.0), 1.0), 1.0) ** 0.5
+    values, axes = np.linalg.eigh(scale[:, None] * second * scale)
+    rounding = EPS * values.max()
+    values = np.where(values > len(values) * rounding, values, rounding / EPS**0.5)
     axes = scale[:, None] * axes
-    return values, xp.sum(axes * axes, axis=0), xp.where(varies[:, None], axes, 0.0)
+    return values, np.sum(axes * axes, axis=0), np.where(varies[:, None], axes, 0.0)
 
 
 def whitening(backend, problem, data) -> Whitening:
-    """Whitening for the models of a linear problem."""
-    xp, net, X = backend.xp, problem.net, data.X
+    """Whitening for the models of a linear problem.
+
+    It is found on the host in float64, whatever the models are computed in: single precision knows
+    too little of directions of little variance.
+    """
+    net, X = problem.net, problem.X
     p, k = net.units
-    w = xp.mean(data.w, axis=0, keepdims=True)
+    w = np.mean(backend.to_numpy(data.w), axis=0, keepdims=True, dtype="float64")
     if w.shape[1] == 1:
-        w = xp.full((1, X.shape[0]), 1.0 / X.shape[0], dtype=w.dtype, device=w.device)
-    c = _curvature(xp, net.loss, k, data.w)
-    l2 = backend.asarray(problem.hyper["l2"], problem.dtype)
+        w = np.full((1, X.shape[0]), 1.0 / X.shape[0])
+    c, l2 = _curvature(backend.xp, net.loss, k, data.w), problem.hyper["l2"]
     if _pays(X, k):
-        mean, second = _moments(xp, X, w)
+        mean, second = _moments(X, w)
         if not net.intercept:
-            second = second + xp.matrix_transpose(mean) @ mean
-        values, squares, basis = _axes(xp, second, mean[0, :])
+            second = second + mean.T @ mean
+        values, squares, basis = _axes(second, mean[0, :])
         H = c * values + l2 * squares
     else:
         mean, square = w @ X, w @ _squares(X)
         variance = square - mean * mean if net.intercept else square
-        basis, H = None, c * xp.maximum(variance, 1e-6 * square) + l2
+        basis, H = None, c * np.maximum(variance, 1e-6 * square) + l2
+    scale = _limited(np, 1.0 / np.sqrt(np.where(H > 0, H, 1.0))[..., None], problem.dtype)
+    mean, basis, scale = (
+        None if x is None else backend.asarray(x, problem.dtype) for x in (mean, basis, scale)
+    )
     if not net.intercept:
         mean = None
     elif data.w.shape[1] > 1:
-        mean = data.w @ X  # each model's own
-    scale = 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0))[..., None]
+        mean = data.w @ data.X  # each model's own
     return Whitening((p, k), mean, basis, scale, c**-0.5, shift_invariant(net))
+
+
+def _limited(xp, scale, dtype):
+    """What has less curvature than a type resolves must not blow rounding up in it."""
+    return xp.minimum(
+        scale, xp.min(scale, axis=1, keepdims=True) / float(xp.finfo(dtype).eps) ** 0.5
+    )
