@@ -288,24 +288,6 @@ def test_memory_is_handed_on(monkeypatch):
     assert set(seen) == {123456.0, 1e6}
 
 
-@pytest.mark.parametrize("case", ["lda-lsqr", "logistic", "perceptron", "mlp"])
-def test_candidates_share_a_stack(case, monkeypatch):
-    sizes = []
-    solve = skdeep.batch.solve_stack
-
-    def spy(backend, problem, *rest):
-        sizes.append(problem.n_models)
-        return solve(backend, problem, *rest)
-
-    monkeypatch.setattr(skdeep.batch, "solve_stack", spy)
-    grids = {"mlp": {"alpha": [1e-4, 1e-1], "learning_rate_init": [1e-3, 1e-2]}}
-    estimator, grid = CASES[case]
-    search = GridSearchCV(estimator, grids.get(case, grid), cv=3, refit=False).fit(X, y)
-    n = len(search.cv_results_["params"])
-    per_candidate = 3 if case == "perceptron" else 1
-    assert sizes == ([3 * n] if case == "lda-lsqr" else [n * per_candidate] * 3)
-
-
 def stacks(monkeypatch) -> list[int]:
     """Sizes of the stacks that are solved from now on."""
     sizes = []
@@ -317,6 +299,17 @@ def stacks(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(skdeep.batch, "solve_stack", spy)
     return sizes
+
+
+@pytest.mark.parametrize("case", ["lda-lsqr", "logistic", "perceptron", "mlp"])
+def test_candidates_share_a_stack(case, monkeypatch):
+    sizes = stacks(monkeypatch)
+    grids = {"mlp": {"alpha": [1e-4, 1e-1], "learning_rate_init": [1e-3, 1e-2]}}
+    estimator, grid = CASES[case]
+    search = GridSearchCV(estimator, grids.get(case, grid), cv=3, refit=False).fit(X, y)
+    n = len(search.cv_results_["params"])
+    per_candidate = 3 if case == "perceptron" else 1
+    assert sizes == ([3 * n] if case == "lda-lsqr" else [n * per_candidate] * 3)
 
 
 NETS = {
