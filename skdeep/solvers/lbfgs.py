@@ -211,10 +211,14 @@ def _walk(backend, run: Run, state: State, iteration: int, turn: float):
 
 
 def _handover(problem: Problem) -> int:
-    """The iteration at which Newton's method takes over: the later, the more its blocks cost."""
+    """The iteration at which Newton's method takes over: the later, the more its blocks cost.
+
+    Two thirds of the iterations at most go by before its turn.
+    """
     n, p = problem.X.shape[0], problem.net.units[0]
     gram = p * p // n if p <= MAX_FEATURES else 0
-    return HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
+    late = HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
+    return min(late, max(HANDOVER, int(problem.hyper["max_iter"].min()) * 2 // 3))
 
 
 def memory(problem: Problem) -> float:
