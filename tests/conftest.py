@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # The xdist workers share the cores: one thread of BLAS, OpenMP and torch each. It has to be said
 # before NumPy loads, and an environment that says otherwise is left to have its way.
@@ -19,6 +20,25 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "torch":
         pytest.importorskip("torch", reason="torch is not installed")
     return request.param
+
+
+@pytest.fixture(params=["numba", "scikit-learn", "generic", "torch"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A way of computing a perceptron; the name of the backend on which it is taken."""
+    from skdeep.solvers import perceptron, perceptron_compiled
+
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="torch is not installed")
+        return "torch"
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="numba is not installed")
+        monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", 0)
+        monkeypatch.setattr(perceptron_compiled, "LOOKING", 0)
+    if request.param == "scikit-learn":
+        monkeypatch.setitem(sys.modules, "numba", None)
+    if request.param == "generic":
+        monkeypatch.setattr(perceptron_compiled, "train", perceptron.train)
+    return "numpy"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

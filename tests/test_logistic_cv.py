@@ -93,7 +93,7 @@ def test_it_is_scikit_learns(solver, params, n_classes, container, weighted, bac
 @pytest.mark.filterwarnings("ignore")
 def test_shapes_are_scikit_learns(n_classes, ratios, refit, legacy):
     if ratios == (0.3, 0.9) and not refit:
-        pytest.skip("scikit-learn raises a TypeError")
+        pytest.skip("scikit-learn raises a TypeError; the next test has the definition")
     X, y = data(n_classes)
     params = {**COMMON, "l1_ratios": ratios, "use_legacy_attributes": legacy, "refit": refit}
     params |= {"solver": "saga", "max_iter": 20}
@@ -110,6 +110,23 @@ def test_shapes_are_scikit_learns(n_classes, ratios, refit, legacy):
             pairs = list(zip(found.values(), value.values(), strict=True))
         for mine, other in pairs:
             assert np.shape(mine) == np.shape(other), name
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_without_refit_it_averages_the_best_of_each_fold(n_classes):
+    # By the definition: with several ratios scikit-learn raises a TypeError here.
+    X, y = data(n_classes)
+    params = {**COMMON, "l1_ratios": (0.3, 0.9), "solver": "saga", "refit": False}
+    model = LogisticRegressionCV(**params).fit(X, y)
+    n_folds, _, n_Cs = model.scores_.shape
+    best = [np.unravel_index(scores.argmax(), scores.shape) for scores in model.scores_]
+    assert len(set(best)) > 1
+    paths = [model.coefs_paths_[fold, r, c] for fold, (r, c) in enumerate(best)]
+    assert n_folds == 3 and n_Cs == 3
+    assert_allclose(model.C_, np.mean([model.Cs_[c] for _, c in best]))
+    assert_allclose(model.l1_ratio_, np.mean([model.l1_ratios_[r] for r, _ in best]))
+    mean = np.mean(paths, axis=0).reshape(len(model.coef_), -1)
+    assert_allclose(np.c_[model.coef_, model.intercept_], mean)
 
 
 @pytest.mark.parametrize("solver, ratios", [("lbfgs", [0.0]), ("saga", [0.0, 0.4])], ids=str)

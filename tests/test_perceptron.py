@@ -26,25 +26,6 @@ from skdeep.solvers import perceptron, perceptron_compiled, perceptron_loops
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ENGINES = ("numba", "scikit-learn", "generic", "torch")
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request, monkeypatch):
-    """A way of computing; the name of the backend on which it is taken."""
-    if request.param == "torch":
-        pytest.importorskip("torch", reason="torch is not installed")
-        return "torch"
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="numba is not installed")
-        monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", 0)
-        monkeypatch.setattr(perceptron_compiled, "LOOKING", 0)
-    if request.param == "scikit-learn":
-        monkeypatch.setitem(sys.modules, "numba", None)
-    if request.param == "generic":
-        monkeypatch.setattr(perceptron_compiled, "train", perceptron.train)
-    return "numpy"
-
 
 def few_features():
     return make_classification(130, 10, n_informative=5, n_classes=4, random_state=0)

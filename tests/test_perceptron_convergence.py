@@ -1,7 +1,5 @@
 """What a perceptron says of its convergence, its batch rule and its average."""
 
-import sys
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -11,33 +9,8 @@ from sklearn.linear_model import SGDClassifier
 
 from skdeep import fit_many
 from skdeep.linear_model import Perceptron
-from skdeep.solvers import perceptron, perceptron_compiled
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-ENGINES = ("numba", "scikit-learn", "generic", "torch")
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request, monkeypatch):
-    """A way of computing; the name of the backend on which it is taken."""
-    if request.param == "torch":
-        pytest.importorskip("torch", reason="torch is not installed")
-        return "torch"
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="numba is not installed")
-        monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", 0)
-        monkeypatch.setattr(perceptron_compiled, "WORTH_CALLING", 0)
-    if request.param == "scikit-learn":
-        monkeypatch.setitem(sys.modules, "numba", None)
-        monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", np.inf)
-        monkeypatch.setattr(perceptron_compiled, "WORTH_CALLING", np.inf)
-    if request.param == "generic":
-        from skdeep.backends import numpy_backend
-
-        monkeypatch.setattr(perceptron_compiled, "train", perceptron.train)
-        monkeypatch.setattr(numpy_backend.NumpyBackend, "kernel", lambda self, fn: fn, raising=True)
-    return "numpy"
 
 
 def separable(n_classes=2):
