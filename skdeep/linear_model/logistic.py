@@ -31,6 +31,7 @@ from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .logistic_problem import (
     ALGORITHMS,
     Penalty,
+    canonical,
     check_n_classes,
     check_solver,
     make_net,
@@ -400,6 +401,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                 accept_large_sparse=self.solver not in ("liblinear", "sag", "saga"),
                 reset=not (incremental and hasattr(self, "coef_")),
             )
+            X = canonical(X)
             check_classification_targets(y)
             codes = self._encode(y, incremental, classes)
             check_n_classes(self.solver, self.classes_)
@@ -583,7 +585,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         left = np.flatnonzero(~result.converged)
         if left.size:
             longest = left[np.argmax(result.n_iter[left])]
-            fallback = result.extra.get("fallback", np.zeros_like(result.converged))[longest]
+            fallback = result.extra.get("singular", np.zeros_like(result.converged))[longest]
             message = ALGORITHMS["lbfgs" if fallback else self.solver].warning(
                 result.n_iter[longest], self.max_iter, result.loss[longest]
             )

@@ -30,7 +30,7 @@ from ..array_api import follows_input
 from ..base import require_finite, to_host, unchanged_on_error, warn
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
-from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver
+from .logistic_problem import ALGORITHMS, Penalty, canonical, check_n_classes, check_solver
 from .logistic_stack import Stack, Watch
 
 
@@ -283,6 +283,7 @@ class LogisticRegressionCV(LogisticRegression):
                 order="C",
                 accept_large_sparse=self.solver not in ("liblinear", "sag", "saga"),
             )
+            X = canonical(X)
             check_classification_targets(y)
             self.classes_, codes = np.unique(y, return_inverse=True)
             check_n_classes(self.solver, self.classes_)

@@ -4,39 +4,106 @@ from typing import Any, NamedTuple
 
 from ..network import affine_backward, forward, n_weights
 from .objective import LinearObjective, Point, shift_invariant
-from .whitening import BLOCK, MAX_FEATURES, inverse_root
+from .whitening import BLOCK, MAX_FEATURES, MIN_ROWS, inverse_root
 
 
-def gram(xp, X, h):
-    """``Xᵀ diag(h_m) X`` for row weights h of shape (M, n): an array of shape (M, p, p)."""
-    (M, n), p = h.shape, X.shape[1]
-    if hasattr(X, "toarray"):
-        return xp.stack([xp.asarray((X.T @ X.multiply(w[:, None]).tocsr()).toarray()) for w in h])
-    out = xp.zeros((M * p, p), dtype=h.dtype, device=h.device)
-    # Blocks of rows that stay in the cache; all models in one product.
-    step = max(64, BLOCK * 16 // (M * p))
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        rows = X[start:stop, :]
-        weighted = h[:, None, start:stop] * xp.matrix_transpose(rows)[None, :, :]
-        out = out + xp.reshape(weighted, (M * p, rows.shape[0])) @ rows
-    return xp.reshape(out, (M, p, p))
+class Centre(NamedTuple):
+    """Where features are centred, an intercept for each output taking the shift up.
+
+    Far from zero they are nearly collinear with it. Constant ones are left to it altogether.
+
+    Parameters
+    ----------
+    mean : array of shape (p,)
+    varies : array of shape (p,)
+        One for the features that are not constant, else zero.
+    """
+
+    mean: Any
+    varies: Any
+
+    @classmethod
+    def of(cls, objective: LinearObjective) -> "Centre":
+        """That of the rows; of no features where the intercept is not free to take the shift up."""
+        xp, net, (X, *_, decay) = objective.xp, objective.net, objective.data
+        one = xp.ones_like(decay[0, : X.shape[1]])
+        if not net.intercept or bool(xp.any(decay[:, n_weights(net) :] > 0)):
+            return cls(xp.zeros_like(one), one)
+        mean = sum(xp.sum(rows, axis=0) for _, rows in row_blocks(X, X.shape[1])) / X.shape[0]
+        largest = xp.zeros_like(mean)
+        for _, rows in row_blocks(X, X.shape[1]):
+            largest = xp.maximum(largest, xp.max(xp.abs(rows - mean), axis=0))
+        rounding = MIN_ROWS * float(xp.finfo(mean.dtype).eps) * xp.abs(mean)
+        return cls(mean, xp.where(largest > rounding, one, 0.0))
+
+    def rows(self, X):
+        return (X - self.mean) * self.varies
+
+    def gradient(self, xp, g, decayed):
+        """The gradient (M, q, k) in centred coordinates, of which ``decayed`` is the penalty's."""
+        w, b = self._split(g)
+        w = xp.where(self.varies[:, None] > 0, w - self.mean[:, None] * b, self._split(decayed)[0])
+        return xp.concat([w, b], axis=1)
+
+    def direction(self, xp, d):
+        """A direction (M, q, k) in the original coordinates."""
+        w, b = self._split(d)
+        return xp.concat([w, b - self.mean @ w if b.shape[1] else b], axis=1)
+
+    def _split(self, v):
+        p = self.mean.shape[0]
+        return v[:, :p, :], v[:, p:, :]
 
 
-def hessian(objective: LinearObjective, point: Point):
+def row_blocks(X, width: int):
+    """Where blocks of rows start, and the blocks, of which ``width`` numbers a row stay in cache.
+
+    Those of a sparse X are made dense.
+    """
+    step = max(64, BLOCK * 16 // width)
+    for start in range(0, X.shape[0], step):
+        rows = X[start : start + step, :]
+        yield start, rows.toarray() if hasattr(rows, "toarray") else rows
+
+
+def gram(xp, X, h, intercept: bool, centre: Centre | None = None):
+    """``Zᵀ diag(h_m) Z`` for row weights h of shape (M, n): an array of shape (M, q, q).
+
+    Z is X, centred if wanted, and a column of ones if there is an intercept.
+    """
+    M, p = h.shape[0], X.shape[1]
+    if hasattr(X, "toarray") and centre is None:
+        return _sparse_gram(xp, X, h, intercept)
+    q = p + intercept
+    out = xp.zeros((M * q, q), dtype=h.dtype, device=h.device)
+    # All models in one product.
+    for start, Z in row_blocks(X, M * q):
+        Z = Z if centre is None else centre.rows(Z)
+        if intercept:
+            Z = xp.concat([Z, xp.ones_like(Z[:, :1])], axis=1)
+        weighted = h[:, None, start : start + Z.shape[0]] * xp.matrix_transpose(Z)[None, :, :]
+        out = out + xp.reshape(weighted, (M * q, Z.shape[0])) @ Z
+    return xp.reshape(out, (M, q, q))
+
+
+def _sparse_gram(xp, X, h, intercept):
+    H = xp.stack([xp.asarray((X.T @ X.multiply(w[:, None]).tocsr()).toarray()) for w in h])
+    if not intercept:
+        return H
+    side = h @ X
+    H = xp.concat([H, side[:, None, :]], axis=1)
+    corner = xp.concat([side, xp.sum(h, axis=1, keepdims=True)], axis=1)
+    return xp.concat([H, corner[:, :, None]], axis=2)
+
+
+def hessian(objective: LinearObjective, point: Point, centre: Centre | None = None):
     """The Hessian, of shape (M, P, P), in theta's order: features before outputs."""
     xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
     k, M = net.units[1], point.theta.shape[0]
     predicted = net.loss.predict(xp, point.raw)
     pairs = [(i, j) for i in range(k) for j in range(i + 1)]
     h = xp.stack([net.loss.hessian(xp, predicted, w, i, j) for i, j in pairs], axis=1)
-    h = xp.reshape(h, (M * len(pairs), X.shape[0]))
-    H = gram(xp, X, h)
-    if net.intercept:
-        side = h @ X
-        H = xp.concat([H, side[:, None, :]], axis=1)
-        corner = xp.concat([side, xp.sum(h, axis=1, keepdims=True)], axis=1)
-        H = xp.concat([H, corner[:, :, None]], axis=2)
+    H = gram(xp, X, xp.reshape(h, (M * len(pairs), X.shape[0])), net.intercept, centre)
     q = H.shape[-1]
     H = xp.reshape(H, (M, len(pairs), q, q))
     place = {pair: at for at, pair in enumerate(pairs)}
@@ -164,16 +231,18 @@ class Blocks(NamedTuple):
         if p <= MAX_FEATURES:
             parts = [_block(xp, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
             diagonals, blocks = (xp.stack(part) for part in zip(*parts, strict=True))
-            H = xp.reshape(diagonals, (M, k, p)) + l2[..., None]
-            scale = 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0))
+            rounding = 1.0 if hasattr(X, "toarray") else MIN_ROWS * float(xp.finfo(h.dtype).eps)
+            spread = xp.reshape(diagonals, (M, k, p))
+            scale = _scale(xp, spread, total * mean * mean * rounding, l2[..., None])
             share = xp.astype(l2[..., None] * scale * scale, blocks.dtype)
             eye = xp.eye(p, dtype=blocks.dtype, device=blocks.device)
             blocks = xp.reshape(blocks, (M, k, p, p)) + share[..., None] * eye
             basis, _ = inverse_root(xp, blocks, float(xp.finfo(blocks.dtype).eps) ** 0.5)
         else:
             squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
-            H = xp.reshape(flat @ squares, (M, k, p)) - total * mean * mean + l2[..., None]
-            scale, basis = 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0)), None
+            centre = total * mean * mean
+            spread = xp.reshape(flat @ squares, (M, k, p)) - centre
+            scale, basis = _scale(xp, spread, centre, l2[..., None]), None
         if not net.intercept:
             return cls(basis, scale, mean, None, shift_invariant(net))
         total = xp.clip(total + decay[:, -1][:, None, None], min=tiny)
@@ -207,6 +276,16 @@ class Blocks(NamedTuple):
         return xp.reshape(xp.matrix_transpose(R), r.shape)
 
 
+def _scale(xp, spread, centre, l2):
+    """Inverse roots of the blocks' diagonals; zero for features that are constant but for rounding.
+
+    ``centre`` is what was taken off, of which a share is rounding.
+    """
+    noise = MIN_ROWS * float(xp.finfo(spread.dtype).eps) * centre
+    H = xp.where(spread > noise, spread, 0.0) + l2
+    return xp.where(H > 0, 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0)), 0.0)
+
+
 def _block(xp, X, h, mean):
     """Diagonal (p,) and, in float32, unit-diagonal form (p, p) of the Gram matrix under weights h.
 
@@ -220,18 +299,17 @@ def _block(xp, X, h, mean):
         zeros = xp.zeros((p, p), dtype=half, device=h.device)
         return xp.zeros((p,), dtype=h.dtype, device=h.device), zeros
     h = xp.take(h, rows)[:, None]
+    X = X[rows] if hasattr(X, "toarray") else xp.take(X, rows, axis=0)
+    step = max(1, rows.shape[0] // (2 * p))
     if hasattr(X, "toarray"):
-        X = X[rows]
-        H = xp.asarray((X.T @ X.multiply(h).tocsr()).toarray())
         # Of these rows less the mean, which is that of all rows.
-        cross = (X.T @ h) * mean
-        H = H - cross - cross.T + xp.sum(h) * mean[:, None] * mean
-        diagonal = xp.clip(xp.linalg.diagonal(H), min=0.0)
-        d = 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
-        return diagonal, xp.astype(d[:, None] * H * d, half)
-    X = (xp.take(X, rows, axis=0) - mean) * xp.sqrt(h)
-    diagonal = xp.sum(X * X, axis=0)
-    X = X[:: max(1, rows.shape[0] // (2 * p)), :]
+        square = X.multiply(X).T @ h - 2.0 * (X.T @ h) * mean[:, None]
+        diagonal = xp.clip(square[:, 0] + xp.sum(h) * mean * mean, min=0.0)
+        X = (X[::step].toarray() - mean) * xp.sqrt(h[::step, :])
+    else:
+        X = (X - mean) * xp.sqrt(h)
+        diagonal = xp.sum(X * X, axis=0)
+        X = X[::step, :]
     some = xp.sum(X * X, axis=0)
     X = xp.astype(X / xp.sqrt(xp.where(some > 0, some, 1.0)), half)
     H = xp.matrix_transpose(X) @ X

@@ -9,10 +9,11 @@ import numpy as np
 from scipy import sparse
 
 from ..problem import Problem, Result
-from . import truncated_newton
+from . import exact_newton, truncated_newton
 from .objective import Point, make_objective
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
-from .run import Run, largest
+from .run import SHARE, SHARE_LARGE, Run, largest
+from .scaling import limit, moderated
 from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
@@ -48,13 +49,41 @@ def solve(backend, problem) -> Result:
     Byrd, Nocedal & Schnabel (1994), Representations of quasi-Newton matrices and their use in
     limited memory methods.
     """
-    objective = make_objective(backend, problem)
     if problem.net.activations:
-        return _descend(backend, problem, objective, IDENTITY)
+        return _descend(backend, problem, make_objective(backend, problem), IDENTITY)
+    reach = largest(problem.X)
+    if reach > limit(problem.dtype):
+        return moderated(solve, backend, problem)
+    if exact_newton.pays(problem):
+        return exact_first(backend, problem)
+    return _many_parameters(backend, problem, reach)
+
+
+def exact_first(backend, problem: Problem) -> Result:
+    """Newton's method with the Hessian formed, and L-BFGS for the models that it leaves behind."""
+    result = exact_newton.descend(backend, problem)
+    models = np.flatnonzero(result.extra["singular"] | result.extra["stuck"])
+    if models.size == 0:
+        return result
+    part = problem.take(models)
+    left = np.maximum(part.hyper["max_iter"] - result.n_iter[models, None], 0)
+    part = replace(part, theta=result.theta[models], hyper={**part.hyper, "max_iter": left})
+    rest = _many_parameters(backend, part, largest(part.X))
+    # The iteration in which Newton's method gave up does not count.
+    result.n_iter[models] += rest.n_iter - 1
+    for name in ("theta", "loss", "converged"):
+        getattr(result, name)[models] = getattr(rest, name)
+    result.extra["n_fun"][models] += rest.extra["n_fun"]
+    for model, curve in zip(models, rest.curve, strict=True):
+        result.curve[model] += curve
+    return result
+
+
+def _many_parameters(backend, problem: Problem, reach: float) -> Result:
+    objective = make_objective(backend, problem)
     space = whitening(backend, problem, objective.data)
     if problem.dtype != "float64" or not _large(problem):
         return _descend(backend, problem, objective, space)
-    reach = largest(problem.X)
     if not _single_will_do(problem.X, reach):
         return _descend(backend, problem, objective, space)
     course = Course(problem)
@@ -64,7 +93,8 @@ def solve(backend, problem) -> Result:
     sound = np.isfinite(first.theta).all(axis=1, keepdims=True)
     theta = np.where(sound, first.theta, problem.theta)
     rest = replace(course.part(first.n_iter), theta=theta)
-    return _joined(first, _descend(backend, rest, objective, space), course.ended)
+    error = np.where(sound[:, 0], first.extra["error"], np.inf)
+    return _joined(first, _descend(backend, rest, objective, space, error=error), course.ended)
 
 
 class Course:
@@ -128,7 +158,7 @@ def _joined(first: Result, rest: Result, ended) -> Result:
         n_iter=first.n_iter + rest.n_iter,
         converged=rest.converged | ended,
         curve=curve,
-        extra={"n_fun": n_fun},
+        extra={**rest.extra, "n_fun": n_fun},
     )
 
 
@@ -167,13 +197,29 @@ def _rehearsed(backend, problem: Problem, space):
 
 
 def _descend(
-    backend, problem: Problem, objective, space, point: Point | None = None, history=None
+    backend,
+    problem: Problem,
+    objective,
+    space,
+    point: Point | None = None,
+    history=None,
+    error=None,
 ) -> Result:
-    """Walk from a point, that of the problem's theta if None, with what is known of curvature."""
+    """Walk from a point, that of the problem's theta if None, with what is known of curvature.
+
+    ``error`` (M,) is what is known of the scores' error there.
+    """
     if point is None:
         point = objective.at(backend.asarray(problem.theta, problem.dtype))
     state = State.start(backend.xp, objective, space, point, history)
-    return take_turns(backend, problem, space, Run(problem), state, 0)
+    if problem.net.activations:
+        run = Run(problem)
+    else:
+        large = _large(problem)
+        run = Run(problem, SHARE_LARGE if large else SHARE, any_step=large)
+    if error is not None:
+        run.error = error
+    return take_turns(backend, problem, space, run, state, 0)
 
 
 def take_turns(backend, problem: Problem, space, run: Run, state: State, iteration: int) -> Result:
@@ -183,8 +229,9 @@ def take_turns(backend, problem: Problem, space, run: Run, state: State, iterati
     """
     xp = backend.xp
     turn = np.inf if problem.net.activations else _handover(problem)
+    first = True
     while True:
-        state, iteration = _walk(backend, run, state, iteration, turn)
+        state, iteration = _walk(backend, run, state, iteration, turn, first)
         if run.models.size == 0:
             return run.result()
         objective, point, iteration = truncated_newton.walk(
@@ -193,15 +240,15 @@ def take_turns(backend, problem: Problem, space, run: Run, state: State, iterati
         if run.models.size == 0:
             return run.result()
         left = space.take(xp, backend.asarray(run.models))
-        state = State.start(xp, objective, left, point)
+        state, first = State.start(xp, objective, left, point), False
 
 
-def _walk(backend, run: Run, state: State, iteration: int, turn: float):
-    """Make ``turn`` iterations of L-BFGS."""
+def _walk(backend, run: Run, state: State, iteration: int, turn: float, first: bool):
+    """Make ``turn`` iterations of L-BFGS, the first time until all gradients are small."""
     end = iteration + turn
     while iteration < end:
         left = run.judge(backend, iteration, state.point)
-        if left.size == 0:
+        if left.size == 0 or (first and not run.any_step and run.met.all()):
             break
         if left.size < state.g.shape[0]:
             state = state.take(backend.xp, backend.asarray(left))
@@ -216,7 +263,7 @@ def _handover(problem: Problem) -> int:
     Two thirds of the iterations at most go by before its turn.
     """
     n, p = problem.X.shape[0], problem.net.units[0]
-    gram = p * p // n if p <= MAX_FEATURES else 0
+    gram = p * p // (6 * n) if p <= MAX_FEATURES else 0
     late = HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
     return min(late, max(HANDOVER, int(problem.hyper["max_iter"].min()) * 2 // 3))
 

@@ -162,6 +162,13 @@ class LinearLine:
         theta = self.start.theta + step[:, None] * self.d
         return self.objective.point(theta, value, raw, dz)
 
+    def moved(self) -> np.ndarray:
+        """How far a step of one moves the scores of each model, relative to the largest, (M,)."""
+        xp = self.objective.xp
+        raw, change = (xp.max(xp.abs(x), axis=(1, 2)) for x in (self.start.raw, self.draw))
+        raw, change = (self.objective.backend.to_numpy(x).astype("float64") for x in (raw, change))
+        return change / np.where(raw > 0, raw, 1.0)
+
 
 class NetworkObjective:
     """The objective of networks of any depth."""

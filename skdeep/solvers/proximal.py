@@ -8,7 +8,8 @@ from ..network import n_weights
 from ..problem import Problem, Result
 from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
-from .run import Run
+from .run import Run, largest
+from .scaling import limit, moderated
 
 # Beyond so many parameters in play the Hessian is not formed.
 MAX_PARAMETERS = 2048
@@ -293,6 +294,8 @@ def solve(backend, problem: Problem) -> Result:
     Byrd, Chin, Nocedal & Oztoprak (2016), A family of second-order methods for convex
     l1-regularized optimization.
     """
+    if largest(problem.X) > limit(problem.dtype):
+        return moderated(solve, backend, problem)
     xp = backend.xp
     objective = make_objective(backend, problem)
     l1 = np.zeros(problem.theta.shape)

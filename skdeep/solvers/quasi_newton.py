@@ -129,6 +129,8 @@ def advance(backend, run: Run, state: State, iteration: int) -> State:
         run.note_failure(backend, step.ok, slope, fresh)
     run.n_fun += step.n_trials
     point = line.end(value)
+    if run.any_step and run.met.any():
+        run.error = line.moved()
     if iteration % REFRESH == REFRESH - 1:
         point = objective.at(point.theta)
     g_new = space.gradient(xp, point.grad)

@@ -9,6 +9,10 @@ from ..problem import Problem, Result
 # Iterations in which neither the objective nor the gradient's best size improved measurably, after
 # which a model stops. It counts as converged if its gradient is at the rounding of its type.
 PATIENCE = 10
+# What is left of the scores' error where Newton's method ends, relative to the largest score and as
+# a share of the tolerance. Within a tolerance of the gradient alone scores may be far off: any two
+# ways to the optimum would end at different answers.
+SHARE, SHARE_LARGE = 1e-3, 3.0
 
 
 def largest(X) -> float:
@@ -17,14 +21,25 @@ def largest(X) -> float:
 
 
 class Run:
-    """The bookkeeping of a stack on the host: who goes on, who has stopped and with what."""
+    """The bookkeeping of a stack on the host: who goes on, who has stopped and with what.
 
-    def __init__(self, problem: Problem):
+    Parameters
+    ----------
+    problem : Problem
+    share : float, optional
+        Models whose gradient is within their tolerance go on until the error of their scores is
+        within this share of it, as far as Newton's steps tell; see :meth:`note_newton`.
+    any_step : bool, default=False
+        Whether quasi-Newton steps may tell it too, as where that much is too dear to know.
+    """
+
+    def __init__(self, problem: Problem, share: float | None = None, any_step: bool = False):
         M = problem.n_models
         hyper = {name: problem.hyper[name][:, 0] for name in ("tol", "max_iter")}
         for name, default in (("max_fun", np.inf), ("ftol", -np.inf)):
             hyper[name] = np.broadcast_to(problem.hyper.get(name, default), (M, 1))[:, 0]
         self.hyper = hyper
+        self.any_step = any_step
         self.problem = problem
         self.eps = float(np.finfo(problem.dtype).eps)
         self.n_models = M
@@ -34,11 +49,17 @@ class Run:
         self.best = np.full(M, np.inf)
         self.idle = np.zeros(M, dtype=int)
         self.failed = np.zeros(M, dtype=bool)
+        self.met = np.zeros(M, dtype=bool)
+        error = np.inf if share is None else np.maximum(share * hyper["tol"], 100.0 * self.eps)
+        self.hyper["error"] = np.broadcast_to(error, M)
+        self.hyper["l2"] = np.broadcast_to(problem.hyper["l2"], (M, 1))[:, 0]
+        self.begin_newton()
         self.theta = np.array(problem.theta, dtype=problem.dtype)
         self.n_iter = np.zeros(M, dtype=int)
         self.loss = np.zeros(M)
         self.converged = np.zeros(M, dtype=bool)
         self.evaluations = np.zeros(M, dtype=int)
+        self.errors = np.full(M, np.inf)
         self.curve: list[list[float]] = [[] for _ in range(M)]
 
     @cached_property
@@ -69,13 +90,14 @@ class Run:
         met = (size <= tol) | (fall <= ftol)
         if idle.any():
             met |= idle & (size <= self.eps**0.5 * self.reach)
-        stop = met | idle | self.failed | ~np.isfinite(size) | (iteration >= max_iter)
-        stop |= self.n_fun >= max_fun
+        self.met = met
+        stop = (met & self.settled()) | idle | self.failed | ~np.isfinite(size)
+        stop |= (iteration >= max_iter) | (self.n_fun >= max_fun)
         if iteration > 0:
             for model, loss in zip(models, value, strict=True):
                 self.curve[model].append(float(loss))
-            met |= self._monitor(backend, iteration, point)
-            stop |= met
+            told = self._monitor(backend, iteration, point)
+            met, stop = met | told, stop | told
         if stop.any():
             done = models[stop]
             self.theta[done] = backend.to_numpy(point.theta)[stop]
@@ -84,10 +106,44 @@ class Run:
                 value[stop],
                 met[stop],
             )
-            self.evaluations[done] = self.n_fun
-            for name in ("models", "value", "best", "idle", "failed"):
+            self.evaluations[done], self.errors[done] = self.n_fun, self.error[stop]
+            for name in ("models", "value", "best", "idle", "failed", "met", "moved", "error"):
                 setattr(self, name, getattr(self, name)[~stop])
         return np.flatnonzero(~stop)
+
+    def settled(self):
+        """Whether the scores are as near to the optimum as asked for, or as rounding allows."""
+        return (self.error <= self.hyper["error"][self.models]) | (self.idle > 1)
+
+    def begin_newton(self) -> None:
+        """Forget Newton's steps: what comes next starts anywhere."""
+        self.moved = np.full(len(self.models), np.inf)
+        self.error = np.full(len(self.models), np.inf)
+
+    def note_newton(self, moved, step, order: int) -> None:
+        """Estimate the error of the scores from how Newton's steps contract.
+
+        Parameters
+        ----------
+        moved : array of shape (M,)
+            How far a whole step moves the scores, relative to the largest.
+        step : array of shape (M,)
+            The share of it that was gone.
+        order : int
+            2 where each error is of the order of the square of the one before, else 1.
+
+        References
+        ----------
+        Hairer & Wanner (1996), Solving Ordinary Differential Equations II, section IV.8.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.where(np.isfinite(self.moved), moved / self.moved, 1.0)
+            rest = np.where(rate < 1.0, rate**order / (1.0 - rate), np.inf)
+            self.error = np.where(moved > 0, moved * (np.abs(1.0 - step) + rest), 0.0)
+        # Without a penalty there need be no optimum: scores that grow on and on do not settle.
+        l2 = self.hyper["l2"][self.models]
+        self.error = np.where((l2 == 0) & np.isfinite(self.moved) & (rate > 0.5), 0.0, self.error)
+        self.moved = moved
 
     def _monitor(self, backend, iteration, point):
         if self.problem.monitors is None:
@@ -120,5 +176,5 @@ class Run:
             loss=self.loss,
             converged=self.converged,
             curve=self.curve,
-            extra={"n_fun": self.evaluations},
+            extra={"n_fun": self.evaluations, "error": self.errors},
         )

@@ -59,8 +59,20 @@ def go_on(backend, objective, run: Run, point: Point, iteration: int):
     return objective.take(models), take_point(backend.xp, point, models), left
 
 
-def advance(backend, objective: LinearObjective, run: Run, point: Point, d) -> Point:
-    """Walk along d to a point that satisfies the Wolfe conditions; stop the models without one."""
+def advance(backend, objective: LinearObjective, run: Run, point: Point, d, order=1):
+    """Walk along d to a point that satisfies the Wolfe conditions.
+
+    Parameters
+    ----------
+    order : int
+        Of convergence; see :meth:`Run.note_newton`.
+
+    Returns
+    -------
+    point : Point
+    stuck : ndarray of bool of shape (M,)
+        The models that have no such point; they stay.
+    """
     xp = backend.xp
     slope = xp.sum(d * point.grad, axis=1)
     d = xp.where((slope < 0)[:, None], d, xp.zeros_like(d))
@@ -69,14 +81,15 @@ def advance(backend, objective: LinearObjective, run: Run, point: Point, d) -> P
     step = wolfe(xp, line, point.value, slope, xp.ones_like(slope))
     value = step.value
     if not step.all_ok:
-        run.note_failure(backend, step.ok, slope)
         value, _ = line.at(xp.where(step.ok, step.step, xp.zeros_like(step.step)))
     run.n_fun += step.n_trials
-    return line.end(value)
+    end = line.end(value)
+    run.note_newton(line.moved(), backend.to_numpy(step.step).astype("float64"), order)
+    return end, ~backend.to_numpy(step.ok)
 
 
 def walk(backend, objective: LinearObjective, run: Run, point: Point, iteration: int):
-    """Go on from a point until every model has stopped, or one has come to a crawl.
+    """Go on from a point until every model has stopped, or one crawls or is stuck.
 
     Returns
     -------
@@ -85,6 +98,7 @@ def walk(backend, objective: LinearObjective, run: Run, point: Point, iteration:
     iteration : int
     """
     xp, blocks, age = backend.xp, None, 0
+    run.begin_newton()
     before = np.full(run.n_models, np.inf)
     for made in count():
         if made % PATIENCE == 0:
@@ -102,5 +116,7 @@ def walk(backend, objective: LinearObjective, run: Run, point: Point, iteration:
         d = conjugate_gradients(
             xp, Products.at(objective, point), lambda r, B=current: B(xp, r), point.grad
         )
-        point = advance(backend, objective, run, point, d)
+        point, stuck = advance(backend, objective, run, point, d)
         iteration += 1
+        if stuck.any():
+            return objective, point, iteration
