@@ -42,13 +42,15 @@ class Centre(NamedTuple):
     def gradient(self, xp, g, decayed):
         """The gradient (M, q, k) in centred coordinates, of which ``decayed`` is the penalty's."""
         w, b = self._split(g)
+        if b.shape[1] == 0:
+            return g
         w = xp.where(self.varies[:, None] > 0, w - self.mean[:, None] * b, self._split(decayed)[0])
         return xp.concat([w, b], axis=1)
 
     def direction(self, xp, d):
         """A direction (M, q, k) in the original coordinates."""
         w, b = self._split(d)
-        return xp.concat([w, b - self.mean @ w if b.shape[1] else b], axis=1)
+        return d if b.shape[1] == 0 else xp.concat([w, b - self.mean[None, :] @ w], axis=1)
 
     def _split(self, v):
         p = self.mean.shape[0]
@@ -62,7 +64,7 @@ def row_blocks(X, width: int):
     """
     step = max(64, BLOCK * 16 // width)
     for start in range(0, X.shape[0], step):
-        rows = X[start : start + step, :]
+        rows = X[start : min(start + step, X.shape[0]), :]
         yield start, rows.toarray() if hasattr(rows, "toarray") else rows
 
 

@@ -1,4 +1,4 @@
-"""Features so large that their squares overflow: the problem is solved in other units."""
+"""Features so large that products of a few of them overflow: solved in other units."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +11,8 @@ from ..problem import Problem, Result
 
 
 def limit(dtype: str) -> float:
-    """The largest entry of X of which sums of squares are safe: 2**409 in float64."""
-    return float(2.0 ** (np.finfo(dtype).maxexp * 2 // 5))
+    """The largest entry of X of which products of four and sums of those are safe."""
+    return float(2.0 ** (np.finfo(dtype).maxexp // 5))
 
 
 def moderated(solve: Callable, backend, problem: Problem) -> Result:

@@ -106,7 +106,7 @@ def walk(backend, objective: LinearObjective, run: Run, point: Point, iteration:
                 return objective, point, iteration
             before[run.models] = run.best
         objective, point, left = go_on(backend, objective, run, point, iteration)
-        if left.size == 0:
+        if left.size == 0 or (run.idle > 1).any():
             return objective, point, iteration
         if blocks is None or age >= BLOCKS_SERVE:
             blocks, age = Blocks.at(objective, point), 0
