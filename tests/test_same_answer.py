@@ -1,4 +1,4 @@
-"""One answer at the default tolerance, whatever form the data have and on whatever road it is found.
+"""One answer at the default tolerance, whatever form the data have and by whatever road.
 
 The truth is scikit-learn's Newton method at a tolerance of 1e-10.
 """
