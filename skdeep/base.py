@@ -10,6 +10,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 from sklearn.base import BaseEstimator
 from sklearn.linear_model._base import LinearClassifierMixin
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -18,6 +19,9 @@ from .backends.base import Backend
 from .batch import solve_many
 from .network import affine
 from .problem import Problem, Result
+
+# Entries of rows that are cast at once: the copy stays in the cache of a CPU core.
+AT_ONCE = 2**16
 
 # What a warning's line is looked for outside of.
 INSIDE = {__package__, "sklearn", "joblib", "contextlib"}
@@ -132,10 +136,15 @@ class LinearClassifier(LinearClassifierMixin, Model):
         backend = self._get_backend(X)
         X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
         dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coef_.dtype)
-        X, W, b = (
-            backend.asarray(array, dtype) for array in (X, self.coef_.T[None], self.intercept_)
-        )
-        scores = backend.to_numpy(backend.kernel(affine)(backend.xp, X, W, b)[0, ...])
+        W, b = (backend.asarray(array, dtype) for array in (self.coef_.T[None], self.intercept_))
+        score = backend.kernel(affine)
+        cast = X.dtype != dtype and backend.device == "cpu"
+        step = max(1, AT_ONCE // X.shape[1]) if cast else X.shape[0]
+        blocks = [
+            backend.to_numpy(score(backend.xp, backend.asarray(X[rows], dtype), W, b)[0, ...])
+            for rows in gen_batches(X.shape[0], step)
+        ]
+        scores = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
 

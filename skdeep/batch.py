@@ -50,7 +50,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
     if len(problems) == 1:
         return first
     y = first.y
-    if any(problem.y is not y for problem in problems):
+    if y.ndim == 3 or any(problem.y is not y for problem in problems):
         y = np.concatenate(
             [np.broadcast_to(p.y, (p.n_models, *p.y.shape[-2:])) for p in problems], axis=0
         )

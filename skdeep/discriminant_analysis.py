@@ -1,5 +1,6 @@
 """Linear discriminant analysis."""
 
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,6 +17,9 @@ from .network import build, n_parameters
 from .problem import Problem
 
 __all__ = ["LinearDiscriminantAnalysis"]
+
+# Rounding that scores may have at the mean, in units of log odds.
+ROUNDING = 1e-4
 
 
 @follows_input(reference="coef_")
@@ -41,7 +45,8 @@ class LinearDiscriminantAnalysis(
         - 'eigen': solves the generalised eigenvalue problem between the covariances between and
           within the classes. Projects. Takes ``covariance_estimator``.
 
-        Where the covariance is singular, 'lsqr' and 'eigen' use its pseudo-inverse.
+        Where the covariance is singular, 'lsqr' uses its pseudo-inverse, and 'eigen' that of the
+        standardised features, as 'svd' does: their units do not matter to either.
     shrinkage : 'auto' or float, default=None
         Share in [0, 1] of a multiple of the identity in the covariance: ``(1 - shrinkage) * C +
         shrinkage * trace(C) / n_features * I``; 'auto' chooses it for each class by the rule of
@@ -66,7 +71,9 @@ class LinearDiscriminantAnalysis(
         on by torch where they lie, anything else by NumPy.
     dtype : {'float32', 'float64'}, default=None
         Type of the fitted attributes; that of the input if None. Moments are accumulated in
-        float64 wherever the device has it.
+        float64 wherever the device has it, and ``covariance_`` is in that. So are coefficients,
+        intercepts, axes and the scores, where features are so far from zero next to their spread
+        that float32 would round the scores to fewer than four decimals.
 
     Attributes
     ----------
@@ -172,8 +179,8 @@ class LinearDiscriminantAnalysis(
         ------
         ValueError
             If X has NaN or infinite values, y has one class only, there are no more rows than
-            classes, no feature varies within the classes, or parameters do not fit the data or
-            each other.
+            classes, no feature varies within the classes (not with 'lsqr', which goes by the
+            priors then), or parameters do not fit the data or each other.
         NotImplementedError
             If ``shrinkage='auto'`` is asked of 'svd'.
         """
@@ -362,10 +369,11 @@ class LinearDiscriminantAnalysis(
 
     def _take(self, result):
         """Take a fit's result in, unless it says that there is nothing to discriminate by."""
-        if self.solver == "svd" and result.extra["rank"][0] == 0:
+        if result.extra.get("rank", [1])[0] == 0:
+            tol = " by more than tol" if self.solver == "svd" else ""
             raise ValueError(
-                "No feature of X varies within the classes by more than tol: there is no "
-                "covariance to discriminate by."
+                f"No feature of X varies within the classes{tol}: there is no covariance to "
+                "discriminate by. Use solver='lsqr', which then predicts by the priors."
             )
         self._store(result)
 
@@ -374,25 +382,34 @@ class LinearDiscriminantAnalysis(
         theta, p = result.theta[0], self.n_features_in_
         found = {name: values[0] for name, values in result.extra.items()}
         k = len(theta) // (p + 1)
-
-        def typed(array):
-            return np.ascontiguousarray(array, dtype=theta.dtype)
-
-        require_finite(theta[: p * k])  # intercepts are infinite where a prior is zero
-        self.coef_ = typed(theta[: p * k].reshape(p, k).T)
-        self.intercept_ = theta[p * k :].copy()
-        self.means_, self.priors_ = typed(found["means"]), typed(found["priors"])
+        self.means_, self.priors_ = found["means"], found["priors"]
         self._moments = None if result.states is None else tuple(result.states[0])
         self._max_components = self.n_components or self._max_components_for(p)
         self._n_features_out = self._max_components
+
+        coef, intercept = theta[: p * k].reshape(p, k).T, theta[p * k :]
+        require_finite(coef, self.means_)  # intercepts are infinite where a prior is zero
+        typed = partial(np.array, dtype=self._type_for(coef), order="C")
+        self.coef_, self.intercept_ = typed(coef), typed(intercept)
         if "covariance" in found:
-            self.covariance_ = typed(found["covariance"])
+            self.covariance_ = found["covariance"]
         if "xbar" in found:
             self.xbar_ = typed(found["xbar"])
         if "scalings" in found:
             self.scalings_ = typed(found["scalings"][:, : found["n_scalings"]])
             ratio = found["explained_variance_ratio"][: min(found["rank"], self._max_components)]
             self.explained_variance_ratio_ = typed(ratio)
+
+    def _type_for(self, coef):
+        """The model's type, or the solver's where scores in the model's would be too rough.
+
+        Far from zero they are small differences of large products.
+        """
+        dtype, size = self.means_.dtype, np.abs(coef)
+        terms = size @ np.abs(self.priors_ @ self.means_)
+        limits = np.finfo(dtype)
+        fits = terms.max() * limits.eps <= ROUNDING and size.max() <= limits.max
+        return dtype if fits else coef.dtype
 
     def transform(self, X):
         """Project on the directions that separate the classes best.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from threading import Lock
 
 from sklearn.utils.parallel import _get_threadpool_controller
@@ -36,7 +37,8 @@ def in_threads(function: Callable, items: Sequence, n_threads: int, work: float)
 
     Each calls a BLAS of one thread then. Threads of the BLAS wait for each other at every product,
     which costs a multiple of the time where other processes want the cores too. A single thread
-    or item has all of the BLAS.
+    or item has all of the BLAS. What the caller's context sets, as ``numpy.errstate`` does, holds
+    in the threads.
 
     Examples
     --------
@@ -49,4 +51,5 @@ def in_threads(function: Callable, items: Sequence, n_threads: int, work: float)
         if work < WORTH_THREADS:
             return [function(item) for item in items]
         with ThreadPoolExecutor(min(n_threads, len(items))) as threads:
-            return list(threads.map(function, items))
+            contexts = [copy_context() for _ in items]
+            return list(threads.map(lambda c, item: c.run(function, item), contexts, items))

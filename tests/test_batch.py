@@ -1,5 +1,7 @@
 """A stack of unlike models gives what separate fits give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -9,7 +11,7 @@ from skdeep.backends import get_backend
 from skdeep.batch import solve_many, solve_stack, stack, unstack
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
-from skdeep.solvers import minibatch
+from skdeep.solvers import SOLVERS, minibatch
 
 SEEDS = range(7)
 
@@ -169,5 +171,133 @@ def test_rows_to_gather_are_in_one_piece(digits):
     problem = training_problem(np.asfortranarray(X), np.asfortranarray(Y), 0)
     data = minibatch.load(get_backend("numpy"), problem)
     assert data.X.flags.c_contiguous
-    assert data.y.flags.c_contiguous
+    assert data.y.rows.flags.c_contiguous
     np.testing.assert_array_equal(data.X, X)
+
+
+NETS = {"lm": ("squared_error", "tanh"), "perceptron": None}
+HYPER = {
+    "minibatch": {
+        "learning_rate_init": 0.1,
+        "max_iter": 3,
+        "planned_epochs": 3,
+        "tol": 0.0,
+        "l2": 0.1,
+        "n_iter_no_change": 9,
+        "beta_1": 0.9,
+        "beta_2": 0.99,
+        "epsilon": 1e-8,
+    },
+    "lm": {"l2": 0.1, "tol": 1e-8, "max_iter": 10},
+    "perceptron": {
+        "eta0": 0.3,
+        "l2": 0.0,
+        "l1": 0.0,
+        "tol": 0.0,
+        "max_iter": 30,
+        "n_iter_no_change": 5,
+    },
+    "discriminant": {"shrinkage": 0.2, "tol": 1e-4},
+    "proximal": {"l2": 0.1, "l1": 0.02, "tol": 1e-8, "max_iter": 500},
+}
+OPTIONS = {
+    "minibatch": {
+        "optimizer": "adam",
+        "schedule": Constant(),
+        "batch_size": 3,
+        "shuffle": True,
+        "loss_scale": 1.0,
+        "early_stopping": False,
+        "verbose": False,
+    },
+    "perceptron": {"fit_intercept": True, "shuffle": True, "verbose": 0, "n_jobs": None},
+    "discriminant": {
+        "rule": "lsqr",
+        "n_classes": 2,
+        "covariance": None,
+        "store_covariance": False,
+        "project": True,
+    },
+}
+CONVEX = {"l2": 0.1, "tol": 1e-8, "max_iter": 500}
+UNLIKE = ("l2", "eta0", "shrinkage")
+
+
+def small_problem(solver, M, n, k, p, shared, weighted=True, **options):
+    """M models of k outputs on n rows of p features, which share "y" and "weights" or have own."""
+    rng = np.random.RandomState(0)
+    loss, *activation = NETS.get(solver, ("log_loss" if k > 1 else "binary_log_loss",)) or [None]
+    units = (p, 3, k) if activation else (p, k)
+    net = loss and network.build(units, loss, *activation)
+    size = network.n_parameters(net) if net else p + 1
+    codes = np.stack([rng.permutation(np.resize(np.arange(max(k, 2)), n)) for _ in range(M)])
+    y, weights = np.eye(max(k, 2))[codes][..., -k:], rng.uniform(0.5, 2.0, (M, n))
+    if solver == "discriminant":
+        y = codes[0, :, None]  # which all models share
+    elif solver == "perceptron":
+        y = 2.0 * y - 1.0
+    hyper = HYPER.get(solver, CONVEX)
+    return Problem(
+        solver=solver,
+        X=rng.randn(n, p),
+        y=y[0] if "y" in shared and y.ndim == 3 else y,
+        dtype="float64",
+        theta=(0.1 if solver in ("lm", "minibatch") else 0.0) * rng.randn(M, size),
+        net=net,
+        hyper={
+            name: value * (1.0 + np.arange(M)[:, None] * (name in UNLIKE) / M)
+            for name, value in hyper.items()
+        },
+        options=OPTIONS.get(solver, {}) | options,
+        weights=(weights[0] if "weights" in shared else weights) if weighted else None,
+        rngs=[np.random.RandomState(m) for m in range(M)],
+    )
+
+
+def alone(problem, m):
+    """A model's problem as a separate fit has it: with arrays that have no axis for models."""
+    one = problem.take(slice(m, m + 1))
+    weights = None if one.weights is None else one.weights.reshape(-1)
+    return replace(one, y=one.y.reshape(one.y.shape[-2:]), weights=weights)
+
+
+SIZES = [(5, 5, 1, 2), (4, 4, 4, 4), (4, 4, 3, 2), (1, 4, 3, 2), (3, 3, 1, 3), (2, 8, 4, 2)]
+VARIANTS = [
+    *((solver, {}) for solver in SOLVERS),
+    *((solver, {"weighted": False}) for solver in ("minibatch", "lbfgs", "newton")),
+    *(("perceptron", {"batch": True}), ("perceptron", {"average": True})),
+    *(("discriminant", {"rule": "svd"}), ("discriminant", {"rule": "eigen"})),
+]
+ON_NUMPY = [("numpy", *variant, *sizes) for variant in VARIANTS for sizes in SIZES]
+ON_TORCH = [("torch", solver, {}, *SIZES[i]) for solver in ("minibatch", "newton") for i in (0, 2)]
+ONE_ROW = [("numpy", solver, {}, 3, 1, 1, 2) for solver in ("minibatch", "lm", "perceptron")]
+
+
+@pytest.mark.parametrize("shared", [("y", "weights"), ("y",), ()], ids=str)
+@pytest.mark.parametrize(
+    ("backend", "solver", "variant", "M", "n", "k", "p"), [*ON_NUMPY, *ON_TORCH, *ONE_ROW]
+)
+def test_shapes_do_not_decide_what_an_array_means(backend, solver, variant, M, n, k, p, shared):
+    """Models are what they are alone, whatever numbers of models, rows and outputs coincide."""
+    if backend == "torch":
+        pytest.importorskip("torch")
+    backend = get_backend(backend)
+    k = 1 if solver in ("perceptron", "discriminant") else k
+
+    def problem():
+        return small_problem(solver, M, n, k, p, shared, **variant)
+
+    together = solve_stack(backend, problem())
+    for m in range(M):
+        expected = solve_stack(backend, alone(problem(), m))
+        np.testing.assert_allclose(together.theta[m], expected.theta[0], atol=1e-5)
+
+
+def test_a_stack_of_stacks_with_targets_of_their_own():
+    """Problems that hold the same array of each model's targets have it one after the other."""
+    problem = small_problem("newton", 3, 3, 1, 2, shared=())
+    other = replace(problem, hyper={**problem.hyper, "l2": 5.0 * problem.hyper["l2"]})
+    found = solve_many(get_backend("numpy"), [problem, other])
+    for result, each in zip(found, (problem, other), strict=True):
+        expected = solve_stack(get_backend("numpy"), each)
+        np.testing.assert_allclose(result.theta, expected.theta, atol=1e-9)

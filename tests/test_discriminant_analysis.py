@@ -14,8 +14,11 @@ from sklearn import discriminant_analysis as reference
 from sklearn.base import clone
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import StratifiedKFold
 
 import skdeep
+from skdeep import threads
 from skdeep.backends import get_backend
 from skdeep.backends.base import Backend
 from skdeep.batch import solve_many, stack
@@ -134,6 +137,110 @@ def test_dtype_parameter():
     assert_allclose(single.coef_, LinearDiscriminantAnalysis().fit(X, y).coef_, rtol=1e-5)
 
 
+FAR = {
+    "offset": lambda X: X + 1e4,
+    "scales": lambda X: X * np.resize([1e8, 1.0, 1e-2], X.shape[1]),
+    "both": lambda X: (X + 1e4) * np.resize([1e8, 1.0, 1e-2], X.shape[1]),
+}
+
+
+class TestFloat32FollowsFloat64:
+    """On the same rows, however far from zero: scores there are small differences."""
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    @pytest.mark.parametrize(("solver", "shrinkage"), [*CONFIGURATIONS, ("svd", 0.3)])
+    @pytest.mark.parametrize("name", FAR)
+    def test_fit_and_predictions(self, name, solver, shrinkage, n_classes, backend):
+        X, y = make_rows(200, K=n_classes)
+        X = FAR[name](X).astype(np.float32)
+        lda = LinearDiscriminantAnalysis(solver, shrinkage, backend=backend)
+        single, double = clone(lda).fit(X, y), lda.fit(X.astype(np.float64), y)
+        scale = np.abs(double.coef_).max(axis=0)
+        assert np.all(np.abs(single.coef_ - double.coef_) <= 1e-6 * scale)
+        expected = double.decision_function(X.astype(np.float64))
+        assert_allclose(single.decision_function(X), expected, rtol=1e-6, atol=1e-3)
+        expected = double.predict_proba(X.astype(np.float64))
+        assert_allclose(single.predict_proba(X), expected, atol=1e-4)
+        if solver != "lsqr":
+            assert_allclose(
+                single.transform(X), double.transform(X.astype(np.float64)), rtol=1e-6, atol=1e-4
+            )
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("name", FAR)
+    def test_folds_of_a_search(self, name, solver):
+        """They share moments; rows fitted alone in float64 have their own."""
+        X, y = make_rows(200)
+        X = FAR[name](X).astype(np.float32)
+        grid = {"shrinkage": [0.0, 1e-3, 0.5]}
+        folds = list(StratifiedKFold(3).split(X, y))
+        lda = LinearDiscriminantAnalysis(solver)
+        for scoring in ("neg_log_loss", "accuracy"):
+            search = GridSearchCV(lda, grid, cv=folds, scoring=scoring, error_score="raise")
+            found = search.fit(X, y).cv_results_
+            for i, (train, test) in enumerate(folds):
+                for j, shrinkage in enumerate(grid["shrinkage"]):
+                    alone = clone(lda).set_params(shrinkage=shrinkage, dtype="float64")
+                    alone.fit(X[train], y[train])
+                    expected = get_scorer(scoring)(alone, X[test].astype(np.float64), y[test])
+                    assert_allclose(found[f"split{i}_test_score"][j], expected, atol=1e-4)
+
+    def test_types(self):
+        """Single precision holds what is near zero; what is far is kept in double."""
+        X, y = make_rows()
+        for solver in SOLVERS:
+            near = LinearDiscriminantAnalysis(solver).fit(X.astype(np.float32), y)
+            far = LinearDiscriminantAnalysis(solver).fit((X + 1e4).astype(np.float32), y)
+            for lda, dtype in ((near, np.float32), (far, np.float64)):
+                assert lda.coef_.dtype == lda.intercept_.dtype == dtype
+                assert lda.means_.dtype == np.float32
+                assert lda.decision_function(X.astype(np.float32)).dtype == dtype
+
+
+class TestUnlikeScales:
+    """eigen solves the problem of standardised features, and says so in the features' units."""
+
+    @pytest.mark.parametrize("given_priors", [False, True])
+    @pytest.mark.parametrize("shrinkage", [None, "auto"])
+    def test_invariance(self, shrinkage, given_priors, backend):
+        X, y = make_rows()
+        lda = LinearDiscriminantAnalysis(
+            "eigen", shrinkage, [0.2, 0.3, 0.5] if given_priors else None, backend=backend
+        )
+        scales = np.array([1e8, 1.0, 1e-2, 1e-8, 1e3])
+        plain, scaled = clone(lda).fit(X, y), lda.fit(X * scales, y)
+        assert_allclose(scaled.coef_ * scales, plain.coef_, atol=1e-9 * np.abs(plain.coef_).max())
+        assert_allclose(scaled.intercept_, plain.intercept_, rtol=1e-9)
+        ratio = plain.explained_variance_ratio_
+        assert_allclose(scaled.explained_variance_ratio_, ratio, rtol=1e-9)
+        assert_allclose(np.abs(scaled.transform(X * scales)), np.abs(plain.transform(X)), rtol=1e-8)
+
+    @pytest.mark.parametrize("shrinkage", [None, 1e-14, 1e-8, 0.1, "auto"])
+    def test_equals_scikit_learn(self, shrinkage, backend):
+        X, y = make_rows(200)
+        X = X * np.array([1e8, 1.0, 1e-2, 1e-2, 1.0])
+        theirs = reference.LinearDiscriminantAnalysis("eigen", shrinkage).fit(X, y)
+        ours = LinearDiscriminantAnalysis("eigen", shrinkage, backend=backend).fit(X, y)
+        scale = np.abs(theirs.coef_).max(axis=0)
+        assert_allclose(ours.coef_ / scale, theirs.coef_ / scale, atol=1e-7)
+        assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-7)
+        if shrinkage != 0.1:  # under which the large feature leaves no second axis but rounding
+            assert_equal_projections(ours, theirs, X, rtol=1e-7)
+
+    @pytest.mark.parametrize("solver", ["svd", "eigen"])
+    def test_small_shrinkages_in_a_stack(self, solver):
+        X, y = make_rows(200)
+        X = X * np.array([1e8, 1.0, 1e-2, 1e-2, 1.0])
+        shrinkages = [0.0, 1e-14, 1e-13, 1e-3, 0.3]
+        ldas = [LinearDiscriminantAnalysis(solver, shrinkage) for shrinkage in shrinkages]
+        codes = y[:, None]
+        problems = [problem_of(lda, X, codes, np.arange(200)) for lda in ldas]
+        for lda, result in zip(ldas, solve_many(get_backend("numpy"), problems), strict=True):
+            coef = result.theta[0, :15].reshape(5, 3).T
+            scale = np.abs(lda.fit(X, y).coef_).max(axis=0)
+            assert_allclose(coef / scale, lda.coef_ / scale, atol=1e-8)
+
+
 class TestRankDeficient:
     """Collinear and constant features, fewer rows than features."""
 
@@ -179,12 +286,15 @@ class TestRankDeficient:
         assert_equal_fits(LinearDiscriminantAnalysis(**parameters).fit(X, y), theirs)
 
     @pytest.mark.parametrize("name", ["collinear", "constant", "digits", "wide"])
-    def test_eigen_uses_the_pseudo_inverse(self, name):
-        """scikit-learn raises LinAlgError here."""
+    def test_eigen_uses_a_pseudo_inverse(self, name):
+        """That of svd, which is of standardised features; scikit-learn raises LinAlgError here."""
         X, y = self.data(name)
         ours = LinearDiscriminantAnalysis(solver="eigen").fit(X, y)
-        lsqr = LinearDiscriminantAnalysis(solver="lsqr").fit(X, y)
-        assert_equal_fits(ours, lsqr, names=["coef_", "intercept_", "covariance_"])
+        svd = LinearDiscriminantAnalysis(tol=1e-7, store_covariance=True).fit(X, y)
+        assert_equal_fits(ours, svd, names=["covariance_"])
+        found, expected = (m.coef_ - m.priors_ @ m.coef_ for m in (ours, svd))
+        assert_allclose(found, expected, atol=1e-8 * np.abs(expected).max())
+        assert_allclose(ours.predict_proba(X), svd.predict_proba(X), atol=1e-8)
         inverse = ours.scalings_ @ ours.scalings_.T
         assert_allclose(ours.coef_, ours.means_ @ inverse, atol=1e-8 * np.abs(ours.coef_).max())
         assert np.isfinite(ours.transform(X)).all()
@@ -448,6 +558,94 @@ class TestCovarianceEstimator:
         assert_equal_fits(lda.fit(X, y, sample_weight=w), plain.fit(X, y, sample_weight=w))
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+class TestDirtyData:
+    """Where scikit-learn fits we fit, and elsewhere words say what is wrong with the data."""
+
+    @staticmethod
+    def constant(value=0.5):
+        """Features that vary between the classes only."""
+        y = np.arange(30) % 3
+        return value * np.stack([y, 2 - y, np.ones(30)], axis=1), y
+
+    @pytest.mark.parametrize("shrinkage", [None, 0.0, 1e-12, 0.3, 1.0, "auto"])
+    def test_no_variance(self, shrinkage, backend):
+        X, y = self.constant()
+        parameters = {"shrinkage": shrinkage, "priors": [0.5, 0.2, 0.3]}
+        theirs = reference.LinearDiscriminantAnalysis("lsqr", **parameters).fit(X, y)
+        ours = LinearDiscriminantAnalysis("lsqr", **parameters, backend=backend).fit(X, y)
+        assert_array_equal(ours.coef_, theirs.coef_)
+        assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-12)
+        for solver in ("eigen", "svd"):
+            lda = LinearDiscriminantAnalysis(solver, **parameters, backend=backend)
+            if (solver, shrinkage) != ("svd", "auto"):
+                with pytest.raises(ValueError, match="No feature of X varies.*solver='lsqr'"):
+                    lda.fit(X, y)
+                assert not hasattr(lda, "coef_")
+
+    @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss"])
+    def test_no_variance_in_a_search(self, scoring):
+        X, y = self.constant()
+        grid = {"shrinkage": [0.0, 0.1, 0.9]}
+        search = GridSearchCV(LinearDiscriminantAnalysis("lsqr"), grid, scoring=scoring)
+        assert np.isfinite(search.fit(X, y).cv_results_["mean_test_score"]).all()
+        for solver in ("eigen", "svd"):
+            search = GridSearchCV(LinearDiscriminantAnalysis(solver), grid, scoring=scoring)
+            with pytest.raises(ValueError, match="No feature of X varies"):
+                search.set_params(error_score="raise").fit(X, y)
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_no_variance_yet(self, solver, backend):
+        """Batches may come in which nothing varies."""
+        X, y = self.constant()
+        more, labels = make_rows(p=3)
+        lda = LinearDiscriminantAnalysis(solver, 0.1, backend=backend)
+        lda.partial_fit(X, y, classes=[0, 1, 2])
+        assert_array_equal(lda.coef_, 0.0)
+        lda.partial_fit(more, labels)
+        expected = clone(lda).fit(np.r_[X, more], np.r_[y, labels])
+        assert_equal_fits(lda, expected)
+
+    @pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e100, 1e150])
+    @pytest.mark.parametrize(("solver", "shrinkage"), CONFIGURATIONS)
+    def test_extreme_scales(self, solver, shrinkage, scale, backend):
+        X, y = make_rows()
+        lda = LinearDiscriminantAnalysis(solver, shrinkage, backend=backend)
+        plain, scaled = clone(lda).fit(X, y), lda.fit(scale * X, y)
+        theirs = reference.LinearDiscriminantAnalysis(solver, shrinkage).fit(X, y)
+        assert_allclose(scaled.coef_ * scale, theirs.coef_, rtol=1e-8, atol=1e-8)
+        assert_allclose(scaled.predict_proba(scale * X), plain.predict_proba(X), atol=1e-8)
+        if solver != "lsqr":
+            found, expected = scaled.transform(scale * X), plain.transform(X)
+            assert_allclose(np.abs(found), np.abs(expected), atol=1e-8 * np.abs(expected).max())
+
+    @pytest.mark.parametrize("solver", ["lsqr", "eigen"])
+    def test_nothing_to_shrink(self, solver):
+        """Covariances that are multiples of the identity: there is no spread to compare with."""
+        sign = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        for seed in range(40):
+            X = np.random.RandomState(seed).rand() * np.tile(sign[:, : 1 + seed % 2], (3, 1))
+            X, y = np.r_[X, X + 3.0], np.arange(24) // 12
+            theirs = reference.LinearDiscriminantAnalysis(solver, "auto").fit(X, y)
+            ours = LinearDiscriminantAnalysis(solver, "auto").fit(X, y)
+            assert_equal_fits(ours, theirs)
+
+    @pytest.mark.parametrize("shrinkage", [0.1, "auto"])
+    @pytest.mark.parametrize("solver", ["lsqr", "eigen"])
+    @pytest.mark.parametrize("rows", ["one of a class", "duplicates", "few"])
+    @pytest.mark.filterwarnings("ignore:Only one sample")
+    def test_few_rows(self, rows, solver, shrinkage):
+        X, y = make_rows(90, p=6)
+        chosen = {
+            "one of a class": np.flatnonzero((y > 0) | (np.arange(90) == 0)),
+            "duplicates": np.repeat(np.arange(12), 3),
+            "few": np.arange(9),
+        }[rows]
+        X, y = X[chosen], y[chosen]
+        theirs = reference.LinearDiscriminantAnalysis(solver, shrinkage).fit(X, y)
+        assert_equal_fits(LinearDiscriminantAnalysis(solver, shrinkage).fit(X, y), theirs)
+
+
 def problem_of(lda, X, codes, rows):
     """The problem of a model that trains on some of the rows; codes are shared class indices."""
     lda.classes_ = np.unique(codes)
@@ -591,10 +789,11 @@ class TestErrors:
         with pytest.raises(ValueError, match="Nothing does not have a covariance_ attribute"):
             lda.fit(X, y)
 
-    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
     @pytest.mark.parametrize("shrinkage", [None, 0.3, 1.0])
     @pytest.mark.parametrize("solver", ["svd", "lsqr", "eigen"])
-    def test_overflow(self, solver, shrinkage, backend):
+    def test_overflow(self, solver, shrinkage, backend, monkeypatch):
+        monkeypatch.setattr(threads, "WORTH_THREADS", 0.0)
         X, y = load_iris(return_X_y=True)
         lda = LinearDiscriminantAnalysis(solver, shrinkage, backend=backend)
         for scale in (1e154, 1e200, 1e300):  # squares, their sums, and sums of rows overflow
@@ -603,16 +802,28 @@ class TestErrors:
                     fit(scale * X, y)
                 assert error.type is ValueError
                 assert not hasattr(lda, "coef_")
-        with pytest.raises(ValueError, match="overflow"):
-            GridSearchCV(lda, {"tol": [1e-4, 1e-3]}, error_score="raise").fit(1e200 * X, y)
+        for n_jobs in (1, 2):
+            search = GridSearchCV(lda, {"tol": [1e-4, 1e-3]}, error_score="raise", n_jobs=n_jobs)
+            with pytest.raises(ValueError, match="overflow"):
+                search.fit(1e200 * X, y)
         lda.fit(1e100 * X, y)
         assert_allclose(lda.score(1e100 * X, y), lda.fit(X, y).score(X, y))
 
-    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
     def test_coefficients_beyond_single_precision(self):
         X, y = make_rows()
-        with pytest.raises(ValueError, match="non-finite"):
-            LinearDiscriminantAnalysis("lsqr").fit((1e-40 * X).astype(np.float32), y)
+        X = (1e-40 * X).astype(np.float32)
+        for solver in SOLVERS:
+            lda = LinearDiscriminantAnalysis(solver).fit(X, y)
+            assert lda.coef_.dtype == np.float64
+            double = clone(lda).fit(X.astype(np.float64), y)
+            assert_allclose(lda.predict_proba(X), double.predict_proba(X), atol=1e-6)
+
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
+    def test_means_beyond_single_precision(self):
+        X, y = make_rows()
+        with pytest.raises(ValueError, match="non-finite.*large values"):
+            LinearDiscriminantAnalysis(dtype="float32").fit(1e50 * X, y)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_data(self, bad):

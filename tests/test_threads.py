@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread
 
+import numpy as np
 import pytest
 from sklearn.utils.parallel import _get_threadpool_controller
 
@@ -82,3 +83,10 @@ def test_calls_that_overlap_leave_the_blas_as_it_was():
         first_is_out.set()
         other.result(20)
     assert blas_threads() == {2}
+
+
+def test_the_callers_context_holds_in_threads():
+    """NumPy's error state is one of what it holds."""
+    with np.errstate(over="raise"):
+        states = in_threads(lambda _: np.geterr()["over"], [1, 2, 3], 2, work=2 * WORTH_THREADS)
+    assert states == ["raise"] * 3

@@ -51,24 +51,24 @@ def _standardised(reader, rows, weights, n, mean, scatter):
     variance = xp.linalg.diagonal(scatter) / n
     eps = xp.finfo(variance.dtype).eps
     varies = variance > n * eps * variance + (n * eps * mean) ** 2
-    squared_scale = xp.where(varies, variance, xp.ones_like(variance))
+    scale = xp.sqrt(xp.where(varies, variance, xp.ones_like(variance)))
 
-    factors = 1.0 / squared_scale
-    squares = factors @ ((scatter * scatter) @ factors) / (n * n)
-    trace = xp.sum(variance * factors)
-    fourth = _sum_of_fourth_powers(reader, rows, weights, mean, factors)
+    correlation = scatter / n / scale[:, None] / scale
+    squares, trace = xp.sum(correlation * correlation), xp.linalg.trace(correlation)
+    fourth = _sum_of_fourth_powers(reader, rows, weights, mean, scale)
     spread = float((squares - trace * trace / p) / p)
     error = min(float((fourth / n - squares) / (p * n)), spread)
-    shrinkage = 0.0 if error == 0.0 else error / spread
-    return 1.0 - shrinkage, shrinkage * trace / p * squared_scale
+    shrinkage = error / spread if spread > 0.0 else 0.0
+    return 1.0 - shrinkage, shrinkage * trace / p * scale * scale
 
 
-def _sum_of_fourth_powers(reader, rows, weights, mean, factors):
+def _sum_of_fourth_powers(reader, rows, weights, mean, scale):
     """Weighted sum over the rows of the fourth power of their standardised distance to the mean."""
     xp, total = reader.backend.xp, 0.0
+    factor = 1.0 / scale
     for chosen, w in reader.blocks(rows, weights):
-        deviation = reader.rows(chosen) - mean
-        squared = (deviation * deviation) @ factors
+        deviation = (reader.rows(chosen) - mean) * factor
+        squared = xp.sum(deviation * deviation, axis=1)
         squared = squared * squared
         total = total + xp.sum(squared if w is None else squared * reader.place(w))
     return total

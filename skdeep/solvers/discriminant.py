@@ -27,7 +27,7 @@ from .moments import Moments, Reader, class_moments, merge, row_sets, thin_momen
 # and the relative accuracy that the significant eigenvalues must have.
 ROUNDING, ACCURACY = 8.0, 1e-9
 
-# A covariance with shrinkage a has a condition number of at most p / a.
+# A covariance with shrinkage a has a condition number of at most p / a, unless it is zero.
 SAFE_CONDITION = 1e6
 
 
@@ -100,8 +100,12 @@ def _is_thin(problem: Problem, sets) -> bool:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused in words
 def solve(backend, problem: Problem) -> Result:
     """Fit all models.
+
+    ``theta`` is in the type that moments have, whatever the problem's: far from zero, classes
+    differ in digits that single precision lacks. The means and priors come in the problem's.
 
     ``states`` are the moments of earlier rows, None for a model without any, and come back with
     the rows of this problem added; they come back as None if no matrix (p, p) was made.
@@ -139,7 +143,8 @@ def solve(backend, problem: Problem) -> Result:
         for name, values in fitted.items():
             values = backend.to_numpy(values)
             if name not in found:
-                found[name] = np.zeros((M, *values.shape[1:]), values.dtype)
+                dtype = problem.dtype if name in ("means", "priors") else values.dtype
+                found[name] = np.zeros((M, *values.shape[1:]), dtype)
             found[name][models] = values
 
     coef, intercept = found.pop("coef"), found.pop("intercept")
@@ -147,7 +152,7 @@ def solve(backend, problem: Problem) -> Result:
         coef, intercept = coef[:, 1:] - coef[:, :1], intercept[:, 1:] - intercept[:, :1]
     theta = np.concatenate([np.swapaxes(coef, 1, 2).reshape(M, -1), intercept], axis=1)
     return Result(
-        theta=theta.astype(problem.dtype),
+        theta=theta,
         n_iter=np.ones(M, dtype=int),
         loss=np.full(M, np.nan),
         converged=np.ones(M, dtype=bool),
@@ -167,13 +172,13 @@ def _refuse_overflow(xp, group: Group) -> None:
 
 
 def _alike(problem: Problem, which):
-    """Models by rows and priors; svd whitens in another way as soon as there is shrinkage."""
-    groups = defaultdict(list)
-    shrinks = (problem.hyper["shrinkage"][:, 0] > 0) & (problem.options["rule"] == "svd")
-    for m in range(problem.n_models):
+    """Models by rows and priors, and by shrinkages that have no basis in common."""
+    groups, p = defaultdict(list), problem.X.shape[1]
+    for m, shrinkage in enumerate(problem.hyper["shrinkage"][:, 0]):
         source = which[m] if problem.states is None else m
         priors = problem.hyper["priors"][m].tobytes() if "priors" in problem.hyper else None
-        groups[source, priors, shrinks[m]].append(m)
+        shares = problem.options["rule"] == "lsqr" or _is_safe(p, shrinkage)
+        groups[source, priors, None if shares else shrinkage].append(m)
     return list(groups.values())
 
 
@@ -223,7 +228,7 @@ def _thin_group(problem, reader, labels, rows, weights, models) -> Group:
 
 def shrink(xp, covariance, shrinkage):
     """``(1 - a) Σ + a tr(Σ) / p I``; the shrinkage broadcasts."""
-    level = xp.linalg.trace(covariance) / covariance.shape[0]
+    level = xp.sum(xp.linalg.diagonal(covariance) / covariance.shape[0])
     return (1.0 - shrinkage) * covariance + shrinkage * level * identity_like(xp, covariance)
 
 
@@ -234,21 +239,43 @@ def whiten(xp, covariance, shrinkage) -> Whitening:
     level of rounding are discarded, so that the whitening gives a pseudo-inverse. A single model
     that is shrunk so far that none is, needs only a Cholesky factor.
     """
-    p = covariance.shape[0]
-    if _is_safe(p, shrinkage):
+    if _is_regular(xp, covariance, shrinkage):
         factor = xp.linalg.cholesky(shrink(xp, covariance, shrinkage))
         basis = xp.matrix_transpose(xp.linalg.inv(factor))
         return Whitening(basis, xp.ones_like(basis[:1, :]))
     values, basis = xp.linalg.eigh(covariance)
     values = (1.0 - shrinkage) * values + shrinkage * xp.mean(values)
-    rounding = p * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
+    rounding = values.shape[1] * xp.finfo(values.dtype).eps * xp.max(xp.abs(values), axis=1)
     scale = _inverse_root(xp, values, values > rounding[:, None])
     return Whitening(xp.flip(basis, axis=1), xp.flip(scale, axis=1))
 
 
-def _is_safe(p: int, shrinkage) -> bool:
+def _is_safe(p: int, shrinkage: float) -> bool:
+    """Whether the shrinkage alone bounds the condition of a covariance."""
+    return p <= SAFE_CONDITION * shrinkage
+
+
+def _is_regular(xp, covariance, shrinkage) -> bool:
     """Whether there is a single model, and its covariance is far from singular."""
-    return shrinkage.shape[0] == 1 and p <= SAFE_CONDITION * float(shrinkage[0, 0])
+    return (
+        shrinkage.shape[0] == 1
+        and _is_safe(covariance.shape[0], float(shrinkage[0, 0]))
+        and float(xp.linalg.trace(covariance)) > 0.0
+    )
+
+
+def whiten_scaled(xp, covariance, shrinkage) -> Whitening:
+    """The same for a group of models, by features of unit variance where shrinkages are small.
+
+    Features of little variance would drown in the rounding of others.
+    """
+    if _is_safe(covariance.shape[0], float(xp.min(shrinkage))):
+        return whiten(xp, covariance, shrinkage)
+    covariance = shrink(xp, covariance, shrinkage[0, 0])
+    variance = xp.linalg.diagonal(covariance)
+    std = xp.sqrt(xp.where(variance > 0, variance, xp.ones_like(variance)))
+    basis, scale = whiten(xp, covariance / std[:, None] / std, xp.zeros_like(shrinkage))
+    return Whitening(basis / std[:, None], scale)
 
 
 def whiten_standardised(xp, group: Group) -> Whitening:
@@ -336,7 +363,7 @@ def _bayes(xp, group: Group, white: Whitening) -> dict:
 def lsqr(xp, group: Group, options) -> dict:
     """Bayes' rule; where the covariance is singular, by its pseudo-inverse."""
     covariance, means = group.covariance, group.moments.means
-    if not _is_safe(means.shape[1], group.shrinkage):
+    if not _is_regular(xp, covariance, group.shrinkage):
         white = whiten(xp, covariance, group.shrinkage)
         return _bayes(xp, group, white) | _common(xp, group, options)
     shrunk = shrink(xp, covariance, group.shrinkage[0, 0])
@@ -349,28 +376,29 @@ def lsqr(xp, group: Group, options) -> dict:
 
 def eigen(xp, group: Group, options) -> dict:
     """The same rule, and Fisher's axes v, ``(Σ_total - Σ) v = λ Σ v``."""
-    white = whiten(xp, group.covariance, group.shrinkage)
-    found = _bayes(xp, group, white) | _common(xp, group, options)
+    white = whiten_scaled(xp, group.covariance, group.shrinkage)
+    ranks = xp.count_nonzero(white.scale, axis=1)
+    found = _bayes(xp, group, white) | _common(xp, group, options) | {"rank": ranks}
     if not options["project"]:
         return found
     K, between = group.priors.shape[0], group.total - group.covariance
-    scalings, ratios, ranks = [], [], []
+    scalings, ratios = [], []
     for m in range(white.scale.shape[0]):
-        r = int(xp.count_nonzero(white.scale[m, :]))
+        r = int(ranks[m])
         L = white.basis[:, :r] * white.scale[m, :r]
         shrunk = shrink(xp, between, group.shrinkage[m, 0])
         values, axes = xp.linalg.eigh(xp.matrix_transpose(L) @ shrunk @ L)
         axes = xp.flip(L @ axes, axis=1)
         # Models differ in rank: zeros fill up.
         scalings.append(xp.concat([axes, xp.zeros_like(white.basis[:, r:])], axis=1))
-        ratio = xp.concat([xp.flip(values / xp.sum(values)), xp.zeros_like(group.priors)])
+        total = xp.sum(values)
+        share = values / xp.where(total != 0, total, xp.ones_like(total))
+        ratio = xp.concat([xp.flip(share), xp.zeros_like(group.priors)])
         ratios.append(ratio[:K])
-        ranks.append(r)
     return found | {
         "scalings": xp.stack(scalings),
         "explained_variance_ratio": xp.stack(ratios),
-        "rank": np.array(ranks),
-        "n_scalings": np.array(ranks),
+        "n_scalings": ranks,
     }
 
 
@@ -379,7 +407,7 @@ def svd(xp, group: Group, options) -> dict:
     (counts, means, _), priors, K = group.moments, group.priors, group.priors.shape[0]
     if bool(xp.any(group.shrinkage > 0)):
         pooled = xp.sum(group.moments.scatter, axis=0) / xp.sum(counts)
-        white = whiten(xp, pooled, group.shrinkage)
+        white = whiten_scaled(xp, pooled, group.shrinkage)
     else:
         white = whiten_standardised(xp, group)
     xbar = priors @ means

@@ -32,30 +32,47 @@ def gather(xp, A, idx):
     return xp.reshape(xp.take(A, xp.reshape(idx, (-1,)), axis=0), (*idx.shape, *A.shape[1:]))
 
 
+class Table(NamedTuple):
+    """What there is for each row of X, on the device.
+
+    Parameters
+    ----------
+    rows : array of shape (n, ...) or (M * n, ...)
+        Those that all models share, or those of one model after another.
+    stride : int
+        How far each model's begin behind those of the model before: 0 or n.
+    """
+
+    rows: Any
+    stride: int
+
+    def take(self, gather, xp, idx, models):
+        """Rows ``idx`` (M, b) for the given models."""
+        return gather(xp, self.rows, idx + models[:, None] * self.stride if self.stride else idx)
+
+
 class Data(NamedTuple):
-    """Rows on the device. Per-model arrays (M, n, ...) are kept as (M * n, ...)."""
+    """Rows on the device, with a table of targets and one of weights or None."""
 
     X: Any
-    y: Any
-    weights: Any
-
-    def own(self, take, xp, A, idx, models):
-        """Rows of ``A``, shared or of each model, for the given models."""
-        n_rows = self.X.shape[0]
-        return take(xp, A, idx if A.shape[0] == n_rows else idx + models[:, None] * n_rows)
+    y: Table
+    weights: Table | None
 
 
 def load(backend, problem: Problem) -> Data:
     def put(A):
-        if not sp.issparse(A):
-            # A row in one piece: to gather rows of a transposed array is to copy all of it.
-            A = np.ascontiguousarray(A)
-        if A.shape[0] != problem.X.shape[0]:
-            A = A.reshape(-1, *A.shape[2:])
+        # A row in one piece: to gather rows of a transposed array is to copy all of it.
+        A = A if sp.issparse(A) else np.ascontiguousarray(A)
         return backend.asarray(A, problem.dtype)
 
+    def table(A, own: bool):
+        return Table(put(A.reshape(-1, *A.shape[2:])), A.shape[1]) if own else Table(put(A), 0)
+
+    y, weights = problem.y, problem.weights
     return Data(
-        put(problem.X), put(problem.y), None if problem.weights is None else put(problem.weights)
+        put(problem.X),
+        table(y, own=y.ndim == 3),
+        None if weights is None else table(weights, own=weights.ndim == 2),
     )
 
 
@@ -183,7 +200,7 @@ class _Epoch:
                 training, last_n = n[:, None] > 0, n
                 everyone = training.all()
             X = take(xp, self.data.X, idx)
-            y = self.data.own(take, xp, self.data.y, idx, self.models)
+            y = self.data.y.take(take, xp, idx, self.models)
             if "noise_level" in self.hyper:
                 X = self.corrupted(trainings, X)
             if "label_smoothing" in self.hyper:
@@ -232,7 +249,7 @@ class _Epoch:
             return self.backend.asarray(1.0 / size, dtype), size
         w = self.backend.asarray(np.arange(batch_size) < n[:, None], dtype)
         if self.data.weights is not None:
-            w = w * self.data.own(take, self.xp, self.data.weights, idx, self.models)
+            w = w * self.data.weights.take(take, self.xp, idx, self.models)
         size = np.asarray(self.backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
         # A batch without weight teaches nothing; it must not divide by zero either.
         size = np.where(size > 0, size, 1.0)
