@@ -133,9 +133,10 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     n_updates_ : int or ndarray of shape (n_classes,)
         Mistakes made, each of which moved the hyperplane; this and the attributes below are
         arrays if there are more than two classes, with an entry for each. :meth:`partial_fit`
-        adds to it, `fit` starts from zero. Under a penalty NaN where the loop does not say:
-        small fits on NumPy run in scikit-learn's. In float32 that loop's count is exact up to
-        some thousands of mistakes, then to about six digits.
+        adds to it, `fit` starts from zero. NaN where the loop does not say: small fits on NumPy,
+        and all without numba, run in scikit-learn's, which is made to count on up to half a
+        million values of X without a penalty. In float32 that count is exact up to some thousands
+        of mistakes, then to about six digits.
 
     converged_ : bool or ndarray of shape (n_classes,)
         Whether the last hyperplane makes no mistake on the training rows (of the last call, for

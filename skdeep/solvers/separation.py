@@ -10,7 +10,7 @@ from ..problem import Problem
 from .perceptron import labels, visited_rows
 
 # Rows looked at together.
-BLOCK = 4096
+BLOCK = 1024
 
 
 class Separation(NamedTuple):

@@ -18,19 +18,25 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import scipy.sparse as sp
+from threadpoolctl import threadpool_info
 
 
 class Row(NamedTuple):
-    """A fit: its estimator as made from either package, and the data."""
+    """A fit: its estimator as made from either package, and the data.
+
+    ``compiled`` where skdeep's perceptron loads numba for data of full size.
+    """
 
     title: str
     estimator: Callable
     n_classes: int = 2
     dtype: str = "float64"
     form: str = "dense"
+    compiled: bool = False
 
 
 def of(module: str, name: str, **parameters) -> Callable:
@@ -48,31 +54,41 @@ def search(make: Callable, **grid) -> Callable:
     return search_of
 
 
+def in_single(package: str):
+    """A network in float32 on data in float64, which scikit-learn has not."""
+    return NET(package).set_params(**{"dtype": "float32"} if package == "skdeep" else {})
+
+
 PERCEPTRON = of("linear_model", "Perceptron")
 PENALISED = of("linear_model", "Perceptron", penalty="l2")
 LDA = of("discriminant_analysis", "LinearDiscriminantAnalysis")
 LOGISTIC = of("linear_model", "LogisticRegression", max_iter=200)
 NET = of("neural_network", "MLPClassifier", max_iter=2, random_state=0)
+EARLY = of("neural_network", "MLPClassifier", max_iter=2, random_state=0, early_stopping=True)
 REGRESSOR = of("neural_network", "MLPRegressor", max_iter=2, random_state=0)
 
 ROWS = {
     "perceptron": Row("`Perceptron`", PERCEPTRON),
     "perceptron-memmap": Row("`Perceptron`, `np.memmap`", PERCEPTRON, form="memmap"),
     "perceptron-sparse": Row("`Perceptron`, CSR, a tenth stored", PERCEPTRON, form="sparse"),
-    "perceptron-5": Row("`Perceptron`, 5 classes", PERCEPTRON, 5),
+    "perceptron-5": Row("`Perceptron`, 5 classes", PERCEPTRON, 5, compiled=True),
     "lda": Row("`LinearDiscriminantAnalysis`, 5 classes", LDA, 5),
     "logistic": Row("`LogisticRegression`", LOGISTIC),
     "logistic-5": Row("`LogisticRegression`, 5 classes", LOGISTIC, 5),
     "mlp": Row("`MLPClassifier`", NET, 5),
     "mlp-32": Row("`MLPClassifier`, float32", NET, 5, "float32"),
     "mlp-memmap": Row("`MLPClassifier`, float32, `np.memmap`", NET, 5, "float32", "memmap"),
+    "mlp-cast": Row('`MLPClassifier`, `dtype="float32"`', in_single, 5),
+    "mlp-early": Row("`MLPClassifier`, early stopping", EARLY, 5),
     "mlp-fortran": Row("`MLPClassifier`, Fortran order", NET, 5, form="fortran"),
     "regressor-32": Row("`MLPRegressor`, float32", REGRESSOR, 5, "float32"),
     "search-logistic": Row(
         "search: `LogisticRegression`, 10 `C`", search(LOGISTIC, C=np.logspace(-4, 2, 10))
     ),
     "search-perceptron": Row(
-        "search: `Perceptron`, L2, 10 `alpha`", search(PENALISED, alpha=np.logspace(-7, -3, 10))
+        "search: `Perceptron`, L2, 10 `alpha`",
+        search(PENALISED, alpha=np.logspace(-7, -3, 10)),
+        compiled=True,
     ),
 }
 
@@ -115,16 +131,20 @@ def warm_up(row: Row, package: str) -> None:
     X, y = make_data(row, 200, 100)
     X = sp.csr_matrix(X) if row.form == "sparse" else X
     row.estimator(package).fit(X, y)
-    if package == "skdeep" and "Perceptron" in row.title:
-        from skdeep.solvers import perceptron_compiled
-
-        loops, perceptron_compiled.WORTH_COMPILING = perceptron_compiled.WORTH_COMPILING, 0.0
-        if "classes" in row.title or "search" in row.title:  # which are worth it at full size
+    if row.compiled and package == "skdeep":
+        with mock.patch("skdeep.solvers.perceptron_compiled.WORTH_COMPILING", 0):
             row.estimator(package).fit(X, y)
-        perceptron_compiled.WORTH_COMPILING = loops
     for dtype in ("float64", "float32"):
         square = np.ones((1500, 1500), dtype)
         square @ square
+
+
+def machine() -> str:
+    """The processor and the kernels that the BLAS chose for it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    kernels = {pool["architecture"] for pool in threadpool_info() if "architecture" in pool}
+    return f"{processor}, kernels of the BLAS: {', '.join(sorted(kernels))}"
 
 
 def kilobytes(name: str) -> int:
@@ -158,7 +178,9 @@ def in_a_process(name: str, package: str, folder: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"rows to run: {', '.join(ROWS)}")
-    parser.add_argument("--quick", action="store_true", help="20,000 × 50 in place of 100,000 × 100")
+    parser.add_argument(
+        "--quick", action="store_true", help="20,000 × 50 in place of 100,000 × 100"
+    )
     parser.add_argument("--measure", choices=["skdeep", "sklearn"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -166,6 +188,7 @@ def main() -> None:
         measure(ROWS[arguments.names[0]], arguments.measure, arguments.folder)
         return
     shape = (20_000, 50) if arguments.quick else (100_000, 100)
+    print(f"{machine()}; {shape[0]:,} × {shape[1]}\n")
     print("| fit | X, MB | skdeep, MB | scikit-learn, MB | ratio, X included |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in arguments.names or ROWS:
