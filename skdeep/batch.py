@@ -36,6 +36,14 @@ def _weights_of(problem: Problem) -> np.ndarray:
     return np.broadcast_to(weights, shape)
 
 
+def _shared(problems, name: str, ndim: int) -> bool:
+    """Whether all problems hold one array, or none, that leads with the rows."""
+    array = getattr(problems[0], name)
+    return (array is None or array.ndim == ndim) and all(
+        getattr(problem, name) is array for problem in problems
+    )
+
+
 def _chain(problems, name: str) -> list | None:
     """Concatenate a per-model list, None standing for M times None."""
     lists = [getattr(problem, name) for problem in problems]
@@ -49,12 +57,13 @@ def stack(problems: Sequence[Problem]) -> Problem:
     first = problems[0]
     if len(problems) == 1:
         return first
-    y = first.y
-    if y.ndim == 3 or any(problem.y is not y for problem in problems):
+    y, weights = first.y, first.weights
+    if not _shared(problems, "y", 2):
         y = np.concatenate(
             [np.broadcast_to(p.y, (p.n_models, *p.y.shape[-2:])) for p in problems], axis=0
         )
-    weighted = any(problem.weights is not None for problem in problems)
+    if not _shared(problems, "weights", 1):
+        weights = np.concatenate([_weights_of(p) for p in problems])
     chosen = any(problem.rows is not None for problem in problems)
     return replace(
         first,
@@ -69,7 +78,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
             )
             for name in first.hyper
         },
-        weights=np.concatenate([_weights_of(p) for p in problems]) if weighted else None,
+        weights=weights,
         rows=[rows for p in problems for rows in _rows_of(p)] if chosen else None,
         rngs=_chain(problems, "rngs"),
         validation=_chain(problems, "validation"),

@@ -132,6 +132,19 @@ def test_take_and_unstack_undo_stack(digits):
     np.testing.assert_array_equal(parts[1].theta, result.theta[2:])
 
 
+def test_weights_that_all_share_stay_one_array(digits):
+    X, Y = digits
+    weights = np.random.RandomState(0).rand(len(X))
+
+    def problems(weights):
+        return [replace(training_problem(X, Y, seed), weights=weights) for seed in SEEDS]
+
+    assert stack(problems(weights)).weights is weights
+    results = (solve_many(get_backend("numpy"), problems(w)) for w in (weights, weights[None]))
+    for shared, own in zip(*results, strict=True):
+        np.testing.assert_allclose(shared.theta, own.theta, atol=1e-8)
+
+
 def test_a_diverging_model_hurts_no_other(digits):
     problems = [training_problem(*digits, seed, optimizer="sgd") for seed in range(2)]
     problems[1].hyper["learning_rate_init"][:] = 1e200

@@ -133,9 +133,10 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     n_updates_ : int or ndarray of shape (n_classes,)
         Mistakes made, each of which moved the hyperplane; this and the attributes below are
         arrays if there are more than two classes, with an entry for each. :meth:`partial_fit`
-        adds to it, `fit` starts from zero. Under a penalty NaN where the loop does not say:
-        small fits on NumPy run in scikit-learn's. In float32 that loop's count is exact up to
-        some thousands of mistakes, then to about six digits.
+        adds to it, `fit` starts from zero. NaN where the loop does not say: small fits on NumPy,
+        and all without numba, run in scikit-learn's, which is made to count on up to half a
+        million values of X without a penalty. In float32 that count is exact up to some thousands
+        of mistakes, then to about six digits.
 
     converged_ : bool or ndarray of shape (n_classes,)
         Whether the last hyperplane makes no mistake on the training rows (of the last call, for
@@ -461,10 +462,13 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         positive = codes == (1 if n_classes == 2 else np.arange(n_classes)[:, None])
         positive = np.atleast_2d(positive)
         labels = np.where(positive, 1.0, -1.0).astype(X.dtype)[:, :, None]
-        # Against the rest, a class is weighted and the rest is not.
-        of_class = class_weight[1:] if n_classes == 2 else class_weight
-        of_others = class_weight[0] if n_classes == 2 else 1.0
-        weights = np.where(positive, of_class[:, None], of_others).astype(X.dtype) * sample_weight
+        weights = sample_weight
+        if self.class_weight is not None:
+            # Against the rest, a class is weighted and the rest is not.
+            of_class = class_weight[1:] if n_classes == 2 else class_weight
+            of_others = class_weight[0] if n_classes == 2 else 1.0
+            factors = np.where(positive, of_class[:, None], of_others).astype(X.dtype)
+            weights = factors * sample_weight
 
         penalty = 0.0 if self.penalty is None else self.alpha
         share = {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
@@ -488,7 +492,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         return Problem(
             solver="perceptron",
             X=X,
-            y=labels,
+            y=labels[0] if n_models == 1 else labels,
             dtype=str(X.dtype),
             theta=theta,
             hyper={name: np.full((n_models, 1), float(value)) for name, value in hyper.items()},

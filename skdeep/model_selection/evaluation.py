@@ -141,37 +141,50 @@ def evaluate(tasks: list[Task], n_threads: int = 1) -> list[dict]:
 
     Solvers with threads of their own use ``n_threads``, unless the estimator says how many.
     """
-    results: dict = {}
-    limit = getattr(tasks[0].caller, "max_memory", None)
     candidates = one_pass(tasks)
     finite = candidates is not None or _is_finite(tasks[0].X)
-    groups = (Fold(group) for group in folds(tasks))
-    shared = candidates is None and can_share(tasks, limit)
+    shared = candidates is None and can_share(tasks, _limit(tasks))
+    groups = list(folds(tasks))
     # Otherwise folds are dealt with one by one, so that one training set is in memory at a time.
-    for together in [list(groups)] if candidates or shared else ([fold] for fold in groups):
-        start = time.time()
-        with ExitStack() as contexts:
-            for fold in together:
-                _enter(fold, contexts)
-            with config_context(assume_finite=finite):
-                begin_all(candidates or ())
-            if not candidates:
-                for fold in together:
-                    fold.fits = _begin(fold, finite)
-            if shared:
-                share_rows(tasks[0].X, [(fold.train.rows, fold.fits) for fold in together])
-            fits = candidates or [fit for fold in together for fit in fold.fits]
-            _give_threads(fits, n_threads)
-            with config_context(assume_finite=finite):
-                complete(fits, limit)
-        for fold in together:
-            for task, fit in zip(fold.tasks, fold.fits):
-                task.error = fit.error
-        per_task = (time.time() - start) / sum(len(fold.tasks) for fold in together)
-        for fold in together:
-            for task, result in zip(fold.tasks, _results(fold, per_task, n_threads), strict=True):
-                results[task.index] = result
+    batches = [groups] if candidates or shared else [[group] for group in groups]
+    results: dict = {}
+    for batch in batches:
+        results |= _evaluate(batch, candidates, finite, shared, n_threads)
     return [results[task.index] for task in tasks]
+
+
+def _limit(tasks: list[Task]) -> float | None:
+    return getattr(tasks[0].caller, "max_memory", None)
+
+
+def _evaluate(groups, candidates, finite: bool, shared: bool, n_threads: int) -> dict:
+    """Results, by the tasks' indices, of folds that are solved together."""
+    start = time.time()
+    together = [Fold(group) for group in groups]
+    tasks = [task for group in groups for task in group]
+    with ExitStack() as contexts:
+        for fold in together:
+            _enter(fold, contexts)
+        with config_context(assume_finite=finite):
+            begin_all(candidates or ())
+        if not candidates:
+            for fold in together:
+                fold.fits = _begin(fold, finite)
+        if shared:
+            share_rows(tasks[0].X, [(fold.train.rows, fold.fits) for fold in together])
+        fits = candidates or [fit for fold in together for fit in fold.fits]
+        _give_threads(fits, n_threads)
+        with config_context(assume_finite=finite):
+            complete(fits, _limit(tasks))
+    for fold in together:
+        for task, fit in zip(fold.tasks, fold.fits):
+            task.error = fit.error
+    per_task = (time.time() - start) / len(tasks)
+    return {
+        task.index: result
+        for fold in together
+        for task, result in zip(fold.tasks, _results(fold, per_task, n_threads), strict=True)
+    }
 
 
 def _give_threads(fits: list[Fit], n_threads: int) -> None:

@@ -297,10 +297,13 @@ def _numbers(backend, values: np.ndarray, dtype):
 class _Validation:
     """The held-out rows of each model, on the device."""
 
-    def __init__(self, backend, problem: Problem):
+    def __init__(self, backend, problem: Problem, data: Data):
         self.backend, self.problem = backend, problem
         arrays = {id(v.X): v.X for v in problem.validation}
-        self.X = {key: backend.asarray(X, problem.dtype) for key, X in arrays.items()}
+        self.X = {
+            key: data.X if X is problem.X else backend.asarray(X, problem.dtype)
+            for key, X in arrays.items()
+        }
 
     def __call__(self, theta, m: int) -> tuple[float, float]:
         """Loss and score of model m; NaN if its predictions are not finite."""
@@ -344,7 +347,7 @@ def solve(backend, problem: Problem) -> Result:
     trainings = _begin(problem)
     stack = _Stack(backend, problem, trainings)
     data = load(backend, problem)
-    validate = None if problem.validation is None else _Validation(backend, problem)
+    validate = None if problem.validation is None else _Validation(backend, problem, data)
     orders = problem.rows or [np.arange(problem.X.shape[0])] * M
     theta = np.array(problem.theta, dtype=problem.dtype)
     n_iter, loss = np.zeros(M, dtype=int), np.full(M, np.nan)

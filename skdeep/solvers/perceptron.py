@@ -137,22 +137,24 @@ class Order:
 
     def __init__(self, rows, visited, permutation):
         self.rows, self.visited, self.permutation = rows, visited, permutation
+        self.n_visited = np.count_nonzero(visited[rows])
 
     def next_epoch(self) -> np.ndarray:
         if self.permutation is not None:
             self.rows = self.rows[self.permutation]
-        visited = self.visited[self.rows]
-        return self.rows if visited.all() else self.rows[visited]
+        if self.n_visited == len(self.rows):
+            return self.rows
+        return self.rows[self.visited[self.rows]]
 
 
 def make_orders(problem: Problem, shuffle) -> list[Order]:
     """One for each model; models with the same seed and rows share theirs."""
     found: dict = {}
-    orders = []
+    orders, every = [], np.arange(problem.X.shape[0])
     for m, rng in enumerate(problem.rngs):
         seed, visited = int(rng.randint(MAX_INT)), visited_rows(problem, m)
-        rows = np.arange(len(visited)) if problem.rows is None else np.asarray(problem.rows[m])
-        key = seed, rows.tobytes(), visited.tobytes()
+        rows = every if problem.rows is None else np.asarray(problem.rows[m])
+        key = seed, b"" if rows is every else rows.tobytes(), visited.tobytes()
         if key not in found:
             permutation = shuffle(seed, len(rows)) if problem.options["shuffle"] else None
             found[key] = Order(rows, visited, permutation)
@@ -189,10 +191,9 @@ def run(problem: Problem, sweep, shuffle) -> Result:
     loss, curve = np.full(M, np.nan), [[] for _ in range(M)]
     going = np.arange(M)
     while len(going):
-        visits = next_visits([orders[m] for m in going])
-        tally = sweep.epoch(visits)
+        tally = sweep.epoch(next_visits([orders[m] for m in going]))
         finite = sweep.finite() & ~np.isnan(tally).any(axis=1)
-        means = tally[:, :2] / np.array([[max(len(rows), 1)] for rows in visits])
+        means = tally[:, :2] / np.array([[max(orders[m].n_visited, 1)] for m in going])
         n_iter[going] += 1
         mistakes[going] += np.nan_to_num(tally[:, 2]).astype(int)
         value = loss[going] = means[:, 0]

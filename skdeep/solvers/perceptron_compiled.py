@@ -36,6 +36,9 @@ MANY_FEATURES = 33
 EVEN_SHARE, MOST_ALONG = 0.1, 8
 LOOKING = 7.0
 
+# Values of X up to which scikit-learn's loop runs on a copy that has a feature more, to count by.
+COUNTED = 2**19
+
 
 def train(backend, problem: Problem) -> Result:
     """Twin of ``perceptron.train``."""
@@ -56,8 +59,11 @@ def train(backend, problem: Problem) -> Result:
 
 
 def _work(problem: Problem) -> float:
-    n_values = problem.X.nnz if sp.issparse(problem.X) else problem.X.size
-    return problem.n_models * n_values * _epochs(problem)
+    return problem.n_models * _n_values(problem.X) * _epochs(problem)
+
+
+def _n_values(X) -> int:
+    return X.nnz if sp.issparse(X) else X.size
 
 
 def _epochs(problem: Problem) -> float:
@@ -131,7 +137,7 @@ class Sequence:
         self.intercept_rate = perceptron.intercept_rate(problem)
         self.X = problem.X.astype(self.dtype, copy=False)
         self.n_threads = effective_n_jobs(problem.options["n_jobs"])
-        self.learn = None
+        self.learn = None  # a function: a method of this sweep would keep its rows alive
         self.alike = range(problem.n_models)  # models go along together if these are the same
 
     def _choose(self, n_orders: int):
@@ -139,16 +145,16 @@ class Sequence:
         X = self.X
         if sp.issparse(X):
             self.loop = partial(compiled(loops.learn_sparse), X.data, X.indices, X.indptr)
-            return self._learn
+            return Sequence._learn
         X = np.ascontiguousarray(X)
         # An L1 penalty moves all weights, whatever the row.
         if self._epochs_saved(n_orders) > LOOKING and not self.hyper[:, 2].any():
             self.alike = _alike(self.y, self.weights)
             squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
             self.loop = partial(compiled(loops.learn_together), *_nonzeros(X), squares)
-            return self._learn_together
+            return Sequence._learn_together
         self.loop = partial(compiled(loops.learn_dense, X.shape[1] >= MANY_FEATURES), X)
-        return self._learn
+        return Sequence._learn
 
     def _epochs_saved(self, n_orders: int) -> float:
         """How many dense epochs of a model it would save to walk over the nonzeros."""
@@ -161,7 +167,7 @@ class Sequence:
         tally = np.zeros((self.problem.n_models, 3))
         if self.learn is None:
             self.learn = self._choose(len({id(rows) for rows in visits}))
-        self.each(partial(self.learn, tally), self._pieces(visits))
+        self.each(partial(self.learn, self, tally), self._pieces(visits))
         return tally[self.models]
 
     def _learn(self, tally, piece) -> None:
@@ -230,8 +236,8 @@ def train_with_scikit_learn(problem: Problem) -> Result:
 
     It keeps the course of training to itself: the loss is NaN, its curve empty. Mistakes are
     counted by one more feature, to which each adds the same tiny number; its products vanish in
-    the rounding, so that the scores are what they were. Penalties would shrink that count: under
-    one, mistakes are -1.
+    the rounding, so that the scores are what they were. Penalties would shrink that count, and
+    large data should not be copied for it: there mistakes are -1.
     """
     from sklearn.linear_model._base import make_dataset
     from sklearn.linear_model._sgd_fast import Hinge, _plain_sgd32, _plain_sgd64
@@ -250,6 +256,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
         l2, l1 = hyper["l2"], hyper["l1"]
         # The penalty's kinds there: 0 none, 1 L1, 2 L2, 3 both
         kind = (1 if l1 > 0 else 0) + (2 if l2 > 0 else 0)
+        counts = not kind and _n_values(X) <= COUNTED
         rows = slice(None) if problem.rows is None else problem.rows[m]
         held_out = np.zeros(X.shape[0], dtype=np.uint8)
         score = None
@@ -260,9 +267,10 @@ def train_with_scikit_learn(problem: Problem) -> Result:
             def score(w, b):
                 return validation.score((X[validation.rows] @ w[: X.shape[1]] + b)[:, None])
 
-        x, targets, factors = X[rows], y[m][rows], weights[m][rows]
+        x = X if problem.rows is None else X[rows]  # all rows of a sparse X would be a copy
+        targets, factors = y[m][rows], weights[m][rows]
         start, mean = problem.theta[m, :-1], means[m, :-1]
-        if not kind:
+        if counts:
             x = _with_tally(x, targets, hyper["eta0"] * factors)
             start, mean = np.append(start, 0.0), np.append(mean, 0.0)
         dataset, rate = make_dataset(
@@ -295,7 +303,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
                 raise
             nothing = np.full(problem.theta.shape[1], np.nan)
             return nothing, nothing, -1, int(epoch[1])
-        n_mistakes = -1 if kind else round(float(w[-1]) / _tiny(dtype))
+        n_mistakes = round(float(w[-1]) / _tiny(dtype)) if counts else -1
         p = X.shape[1]
         mean = np.append(mean[:p], mean_b) if average else np.zeros(p + 1)
         return np.append(w[:p].astype(np.float64), b), mean, n_mistakes, n_iter

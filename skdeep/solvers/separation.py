@@ -3,10 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
+from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
 
 from ..problem import Problem
 from .perceptron import labels, visited_rows
+
+# Rows looked at together.
+BLOCK = 1024
 
 
 class Separation(NamedTuple):
@@ -26,15 +30,19 @@ def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separati
     constant : float
         The constant feature c: its weight is ``b / c``. Zero for hyperplanes without it.
     """
-    X, w, b = problem.X, theta[:, :-1], theta[:, -1]
-    distance = labels(problem) * (X @ w.T + b).T
-    squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
-    squares = np.broadcast_to(np.asarray(squares, dtype=np.float64).ravel(), distance.shape)
+    (n, _), M, w, b = problem.X.shape, len(theta), theta[:, :-1], theta[:, -1]
+    y, visited = labels(problem), np.ones((1, 1), dtype=bool)
     if problem.rows is not None or problem.validation is not None:
-        visited = np.stack([visited_rows(problem, m) for m in range(len(theta))])
-        distance, squares = np.where(visited, distance, np.inf), np.where(visited, squares, 0.0)
-    least = distance.min(axis=1)
+        visited = np.stack([visited_rows(problem, m) for m in range(M)])
+    visited = np.broadcast_to(visited, (M, n))
+    least, longest = np.full(M, np.inf), np.zeros(M)
+    for block in gen_batches(n, BLOCK):
+        X, seen = problem.X[block], visited[:, block]
+        distance = np.where(seen, y[:, block] * (X @ w.T + b).T, np.inf)
+        length = np.where(seen, row_norms(X, squared=True), 0.0)
+        least = np.minimum(least, distance.min(axis=1))
+        longest = np.maximum(longest, length.max(axis=1))
     norm = np.sqrt((w * w).sum(axis=1) + ((b / constant) ** 2 if constant else 0.0))
-    margin = np.full(len(theta), np.nan)
+    margin = np.full(M, np.nan)
     np.divide(least, norm, out=margin, where=(least > 0) & (norm > 0))
-    return Separation(margin, np.sqrt(squares.max(axis=1) + constant**2))
+    return Separation(margin, np.sqrt(longest + constant**2))

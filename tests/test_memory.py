@@ -1,0 +1,96 @@
+"""What a fit allocates above its data, as NumPy reports it to tracemalloc."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skdeep.linear_model import Perceptron
+from skdeep.model_selection import GridSearchCV
+from skdeep.neural_network import MLPClassifier
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+compiled_loops = pytest.mark.parametrize("engine", ["numba", "scikit-learn"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """A million numbers, 8 MB, that overlap in two classes."""
+    rng = np.random.RandomState(0)
+    y = rng.randint(0, 2, 20_000)
+    return rng.randn(len(y), 50) + 0.2 * y[:, None], y
+
+
+def mapped(X, path):
+    np.save(path / "X.npy", X)
+    return np.load(path / "X.npy", mmap_mode="r")
+
+
+def share_allocated(estimator, X, y) -> float:
+    """The peak of what ``fit`` allocates, in sizes of X."""
+    estimator.fit(X[:200], y[:200])  # imports and compiles
+    gc.collect()
+    gc.disable()  # the peak must not depend on when garbage is looked for
+    tracemalloc.start()
+    try:
+        estimator.fit(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    arrays = (X.data, X.indices, X.indptr) if sp.issparse(X) else (X,)
+    return peak / sum(array.nbytes for array in arrays)
+
+
+@compiled_loops
+@pytest.mark.parametrize("form", ["array", "float32", "memmap", "csr"])
+def test_a_perceptron_copies_no_rows(engine, form, data, tmp_path):
+    X, y = data
+    make = {
+        "array": np.asarray,
+        "float32": np.float32,
+        "memmap": lambda X: mapped(X, tmp_path),
+        "csr": sp.csr_matrix,
+    }
+    assert share_allocated(Perceptron(max_iter=3), make[form](X), y) < 0.35
+
+
+def test_a_memmap_stays_one(data, tmp_path):
+    X, y = data
+    X = mapped(X, tmp_path)
+    for model in (Perceptron(), MLPClassifier()):
+        _, problem = next(model._fitting(X, y))
+        assert np.shares_memory(problem.X, X)
+
+
+@compiled_loops
+def test_a_search_holds_the_rows_of_one_fold(engine, data):
+    model = Perceptron(penalty="l2", max_iter=3)
+    search = GridSearchCV(model, {"alpha": [1e-5, 1e-4, 1e-3]}, cv=5, refit=False)
+    assert share_allocated(search, *data) < 1.2  # 0.8 are the training rows
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "early_stopping", "bound"),
+    [
+        (np.ascontiguousarray, None, False, 0.3),
+        (np.float32, None, False, 0.4),
+        (np.ascontiguousarray, "float32", True, 0.8),  # half is X in float32
+        (np.asfortranarray, None, True, 1.4),  # 1 is X, row by row in one piece
+    ],
+)
+def test_a_network_copies_rows_once_at_most(make, dtype, early_stopping, bound, data):
+    X, y = data
+    model = MLPClassifier((8,), max_iter=2, dtype=dtype, early_stopping=early_stopping)
+    assert share_allocated(model, make(X), y) < bound
+
+
+@pytest.mark.parametrize("engine", ["scikit-learn"], indirect=True)
+def test_mistakes_are_not_counted_on_large_data(engine, data):
+    X, y = data
+    large = Perceptron(max_iter=3, tol=None).fit(X, y)
+    assert np.isnan(large.n_updates_)
+    assert Perceptron(max_iter=3, tol=None).fit(X[:1000], y[:1000]).n_updates_ > 0
