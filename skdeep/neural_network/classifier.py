@@ -18,14 +18,26 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
+from ..losses import sigmoid, softmax
 from ..stochastic import OfStochasticSolvers
 from .multilayer import BaseMultilayerPerceptron
 
+LINKS = {"hinge": "margin", "squared_error": "logistic"}
+
+
+def link_of(loss) -> str | None:
+    """The output's activation as the parameter has it; None if that depends on the classes."""
+    return getattr(loss, "out_activation", None) or LINKS.get(loss)
+
 
 def has_probabilities(estimator) -> bool:
-    """For ``available_if``: the hinge loss gives scores alone."""
-    if estimator.loss == "hinge":
-        raise AttributeError("predict_proba is not available when loss='hinge'.")
+    """For ``available_if``: the hinge loss gives scores alone, and so may one of the user's own."""
+    link = link_of(estimator.loss)
+    if link not in (None, "logistic", "softmax"):
+        raise AttributeError(
+            f"predict_proba is not available when loss={estimator.loss!r}: it needs a loss whose "
+            f"out_activation is 'logistic' or 'softmax', not {link!r}."
+        )
     return True
 
 
@@ -96,7 +108,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     loss : str, Loss or callable, default='log_loss'
         'log_loss', 'hinge' (without probabilities), 'squared_error' on sigmoid outputs, an entry
         of your own (see ``skdeep.losses``), or on torch a function of scores and indicators that
-        returns each row's loss.
+        returns each row's loss. Of the scores of such a function the softmax are the probabilities,
+        or the sigmoid of each if there are two classes or several labels. An entry has
+        probabilities if its ``out_activation`` is 'softmax' or 'logistic'; what its ``predict``
+        gives means the class above one half.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, which multiply those of the samples.
     label_smoothing : float, default=0.0
@@ -289,11 +304,17 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self.backend = backend
         self.dtype = dtype
 
+    @property
+    def _multiclass(self) -> bool:
+        return self._label_binarizer.y_type_ == "multiclass"
+
     def _loss(self):
         if self.loss == "log_loss":
-            multiclass = self._label_binarizer.y_type_ == "multiclass"
-            return "log_loss" if multiclass else "binary_log_loss"
+            return "log_loss" if self._multiclass else "binary_log_loss"
         return "sigmoid_squared_error" if self.loss == "squared_error" else self.loss
+
+    def _link(self):
+        return (softmax, "softmax") if self._multiclass else (sigmoid, "logistic")
 
     def _weigh_classes(self, y, sample_weight, incremental):
         if self.class_weight is None:
@@ -426,9 +447,11 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         predicted = self._predict_raw(X)
         if predicted.shape[1] == 1:
             return np.hstack([1.0 - predicted, predicted])
-        if self.loss == "squared_error" and self._label_binarizer.y_type_ == "multiclass":
-            # Separate sigmoids need not sum to one.
-            return predicted / predicted.sum(axis=1, keepdims=True)
+        if link_of(self.loss) == "logistic" and self._multiclass:
+            # Separate sigmoids need not sum to one; where all vanish the odds are even.
+            total = predicted.sum(axis=1, keepdims=True)
+            even = np.full_like(predicted, 1.0 / predicted.shape[1])
+            return np.divide(predicted, total, out=even, where=total > 0)
         return predicted
 
     @available_if(has_probabilities)

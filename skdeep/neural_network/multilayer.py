@@ -2,6 +2,7 @@
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,7 +20,7 @@ from .. import network
 from ..activations import ACTIVATIONS
 from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error, warn
 from ..initializers import INITIALIZERS
-from ..losses import Loss
+from ..losses import Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, Validation
 from ..stochastic import (
@@ -82,6 +83,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     @abstractmethod
     def _loss(self) -> str | Loss:
         """The loss: a name in ``skdeep.losses.LOSSES``, or the user's own."""
+
+    def _link(self) -> tuple[Callable, str]:
+        """What predicts from the scores where the loss is a function of them, and its name."""
+        return identity, "identity"
 
     @abstractmethod
     def _decode(self, predicted):
@@ -193,7 +198,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _network(self, units, backend) -> network.Network:
         loss = self._loss()
         if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
-            loss = backend.autograd_loss(loss)
+            loss = backend.autograd_loss(loss, *self._link())
         return network.build(units, loss, self._activations(units), batch_norm=self.batch_norm)
 
     def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
