@@ -51,6 +51,11 @@ class Loss(NamedTuple):
     hessian_product: Callable[..., Any] | None = None
 
 
+def has_hessian(loss) -> bool:
+    """Whether second derivatives of a loss, which may be the user's own, are known."""
+    return None not in (getattr(loss, name, None) for name in ("hessian", "hessian_product"))
+
+
 def identity(xp, raw):
     return raw
 

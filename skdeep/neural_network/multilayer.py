@@ -30,6 +30,9 @@ from ..stochastic import (
     settings,
 )
 
+# Fitted under batch normalisation: one array for each hidden layer.
+NORMS = ("scales_", "running_means_", "running_variances_")
+
 # What only the mini-batch loop knows: parameters and the values that leave them out.
 STOCHASTIC_ONLY = {
     "dropout": 0.0,
@@ -351,6 +354,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         require_finite(result.theta)
         if not self.early_stopping:  # which returns to the best weights, from before any divergence
             require_finite(result.loss)
+        for name in NORMS:  # of an earlier fit
+            vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
         self.n_iter_ = int(result.n_iter.max())
         self.loss_ = float(result.loss.mean())
@@ -400,8 +405,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             "out_activation_": net.loss.out_activation,
         }
         if net.batch_norm:
-            names = ("scales_", "running_means_", "running_variances_")
-            for name, views in zip(names, network.normalisation(np, net, theta), strict=True):
+            for name, views in zip(NORMS, network.normalisation(np, net, theta), strict=True):
                 attributes[name] = arrays([view[:, 0] for view in views])
         return attributes
 
@@ -417,8 +421,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _theta(self) -> np.ndarray:
         """Parameters (n_members, P)."""
         parts = [*self.coefs_, *self.intercepts_]
-        if self.batch_norm:
-            parts += [*self.scales_, *self.running_means_, *self.running_variances_]
+        if self.batch_norm and self.n_layers_ > 2:  # without hidden layers nothing is normalised
+            parts += [array for name in NORMS for array in getattr(self, name)]
         members = self.coefs_[0].shape[0] if self.coefs_[0].ndim == 3 else 1
         return np.concatenate([array.reshape(members, -1) for array in parts], axis=1)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
+from ..losses import has_hessian
 from ..problem import Problem, Result
 from . import truncated_newton
 from .objective import Point, make_objective
@@ -179,10 +180,12 @@ def _descend(
 def take_turns(backend, problem: Problem, space, run: Run, state: State, iteration: int) -> Result:
     """Walk until every model has stopped: by L-BFGS, for linear models in turns with Newton.
 
-    The state is of the models that have not stopped, the space of all.
+    Newton's method needs the loss's Hessian: without one L-BFGS goes on alone. The state is of the
+    models that have not stopped, the space of all.
     """
     xp = backend.xp
-    turn = np.inf if problem.net.activations else _handover(problem)
+    alone = problem.net.activations or not has_hessian(problem.net.loss)
+    turn = np.inf if alone else _handover(problem)
     while True:
         state, iteration = _walk(backend, run, state, iteration, turn)
         if run.models.size == 0:

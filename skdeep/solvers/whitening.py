@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..losses import has_hessian
 from ..network import affine, affine_backward
 from .objective import shift_invariant
 
@@ -95,7 +96,9 @@ class Whitening(NamedTuple):
 
 
 def _curvature(xp, loss, k, like) -> float:
-    """Second derivative of the loss where all scores are zero."""
+    """Second derivative of the loss where all scores are zero; one if it is not known."""
+    if not has_hessian(loss):
+        return 1.0
     raw = xp.zeros((1, 1, k), dtype=like.dtype, device=like.device)
     predicted, one = loss.predict(xp, raw), xp.ones((1, 1), dtype=like.dtype, device=like.device)
     curvature = loss.hessian(xp, predicted, one, 0, 0)
