@@ -13,6 +13,7 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .array_api import to_host
 from .backends import get_backend
 from .backends.base import Backend
 from .batch import solve_many
@@ -145,13 +146,6 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INSIDE:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
-
-
-def to_host(X):
-    """Host data for validation: a torch tensor becomes an ndarray, anything else stays."""
-    if is_torch_array(X):
-        return X.detach().cpu().numpy()
-    return X
 
 
 def require_finite(*arrays: np.ndarray) -> None:

@@ -455,7 +455,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             y=y if self.class_weight == "balanced" else seen,
         )
         sample_weight = _check_sample_weight(
-            sample_weight, X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
+            to_host(sample_weight), X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
         )
         codes = np.searchsorted(self.classes_, y)
         positive = codes == (1 if n_classes == 2 else np.arange(n_classes)[:, None])

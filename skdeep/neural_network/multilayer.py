@@ -114,7 +114,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
             with watched(self, context, problem, y, sample_weight, attributes) as problem:
                 result = yield backend, problem
-                self._accept(problem, result, incremental)
+                self._accept(problem, result, incremental, backend)
 
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
@@ -122,9 +122,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         hidden = self._hidden_units()
         self._check_solver(X_val)
-        X, y = self._validate_input(to_host(X), y, incremental, reset=first_pass)
+        X, y = self._validate_input(to_host(X), to_host(y), incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+            sample_weight = _check_sample_weight(to_host(sample_weight), X)
         sample_weight = self._weigh_classes(y, sample_weight, incremental)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
@@ -321,7 +321,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         checker = copy.copy(self)
         # A warm start needs all classes in the rows that train; these rows may lack some.
         checker.warm_start = False
-        X_val, y = checker._validate_input(to_host(X_val), y_val, incremental=True, reset=False)
+        X_val, y_val = to_host(X_val), to_host(y_val)
+        X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
         y = y.reshape(len(y), -1)
         score = self._scorer(X_val, None, self._truth(y), None)
         return Validation(X=X_val, rows=None, y=y, score=score)
@@ -350,13 +351,16 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
     # From a result to a fitted estimator
 
-    def _accept(self, problem: Problem, result: Result, incremental: bool) -> None:
+    def _accept(self, problem: Problem, result: Result, incremental: bool, backend) -> None:
         require_finite(result.theta)
         if not self.early_stopping:  # which returns to the best weights, from before any divergence
             require_finite(result.loss)
         for name in NORMS:  # of an earlier fit
             vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
+        if network.may_overflow(problem.net, result.theta, problem.X):
+            with np.errstate(all="ignore"):
+                require_finite(self._predicted(backend, problem.X))
         self.n_iter_ = int(result.n_iter.max())
         self.loss_ = float(result.loss.mean())
         if result.states is None:
@@ -446,6 +450,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         check_is_fitted(self)
         backend = self._get_backend(X)
         X = validate_data(self, to_host(X), accept_sparse=["csr", "csc"], reset=False)
+        return self._predicted(backend, X)
+
+    def _predicted(self, backend, X) -> np.ndarray:
+        """The same for validated rows."""
         net, theta, X = self._arrays(backend, X)
         raw = backend.kernel(network.forward)(backend.xp, net, theta, X)
         predicted = backend.to_numpy(net.loss.predict(backend.xp, raw))

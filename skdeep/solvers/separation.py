@@ -26,6 +26,9 @@ def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separati
     constant : float
         The constant feature c: its weight is ``b / c``. Zero for hyperplanes without it.
     """
+    # Their squares must not overflow, and to scale a hyperplane by a power of two changes nothing.
+    _, exponents = np.frexp(np.abs(theta).max(axis=1, keepdims=True))
+    theta = np.ldexp(theta, -exponents)
     X, w, b = problem.X, theta[:, :-1], theta[:, -1]
     distance = labels(problem) * (X @ w.T + b).T
     squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
