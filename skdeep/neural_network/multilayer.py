@@ -22,7 +22,7 @@ from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error, 
 from ..initializers import INITIALIZERS
 from ..losses import Loss, identity
 from ..monitoring import watched
-from ..problem import Problem, Result, Validation
+from ..problem import Problem, Result, Validation, cancel
 from ..stochastic import (
     CONSTRAINTS,
     STOCHASTIC_SOLVERS,
@@ -126,6 +126,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(to_host(sample_weight), X)
         sample_weight = self._weigh_classes(y, sample_weight, incremental)
+        self._check_weights(sample_weight)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
         net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
@@ -197,6 +198,16 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 f"{what} cannot be used with solver={self.solver!r}: choose one of "
                 f"{', '.join(STOCHASTIC_SOLVERS)}."
             )
+
+    def _check_weights(self, sample_weight) -> None:
+        """Raise for weights without a mean, and for negative ones where a root is taken of them."""
+        if sample_weight is None:
+            return
+        if cancel(sample_weight):
+            raise ValueError("sample_weight sums to zero: a loss weighted by it has no mean.")
+        for what, rooted in (("solver='lm'", self.solver == "lm"), ("batch_norm", self.batch_norm)):
+            if rooted and np.min(sample_weight) < 0:
+                raise ValueError(f"{what} needs sample_weight >= 0: some are negative.")
 
     def _network(self, units, backend) -> network.Network:
         loss = self._loss()
@@ -313,6 +324,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 "your dataset."
             )
         weights = None if sample_weight is None else sample_weight[held_out]
+        if weights is not None and cancel(weights):
+            raise ValueError(
+                "The sample_weight of the validation set sums to zero: use another random_state."
+            )
         y = y[held_out]
         score = self._scorer(X, held_out, self._truth(y), weights)
         return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)

@@ -83,7 +83,10 @@ def _direction(backend, objective, point):
         line = xp.eye(P // k, dtype=H.dtype, device=H.device) * (size * free)[:, None, :] / k
         line = line[:, :, None, :, None] * xp.ones((k, 1, k), dtype=H.dtype, device=H.device)
         H = H + xp.reshape(line, (M, P, P))
-    B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
+    try:
+        B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
+    except (np.linalg.LinAlgError, RuntimeError):  # indefinite, as negative weights may make it
+        return xp.zeros_like(point.grad), np.ones(M, dtype=bool)
     pivots = 1.0 / (xp.linalg.diagonal(H) * xp.linalg.diagonal(B) ** 2)
     singular = ~(xp.min(pivots, axis=1) > 4.0 * jitter)
     d = -(B @ (xp.matrix_transpose(B) @ point.grad[..., None]))[..., 0]

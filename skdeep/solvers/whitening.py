@@ -224,7 +224,9 @@ def whitening(backend, problem, data) -> Whitening:
     """
     net, X = problem.net, problem.X
     p, k = net.units
-    w = np.mean(backend.to_numpy(data.w), axis=0, keepdims=True, dtype="float64")
+    # Coordinates are round for positive weights; the objective may have others too.
+    w = np.mean(np.abs(backend.to_numpy(data.w)), axis=0, keepdims=True, dtype="float64")
+    w = w / np.sum(w) if w.shape[1] > 1 else w
     if w.shape[1] == 1:
         w = np.full((1, X.shape[0]), 1.0 / X.shape[0])
     c, l2 = _curvature(backend.xp, net.loss, k, data.w), problem.hyper["l2"]
