@@ -5,11 +5,14 @@ import warnings
 import numpy as np
 import pytest
 import sklearn.linear_model
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.ensemble import VotingClassifier
+from sklearn.metrics import get_scorer, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from skdeep import losses
+from skdeep.model_selection import GridSearchCV
 from skdeep.neural_network import MLPClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -105,3 +108,64 @@ def test_sigmoids_that_all_vanish_are_even_odds():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(model.predict_proba(X), np.full((len(X), 3), 1 / 3))
+
+
+# Scores, where there are no probabilities
+
+
+def raw_scores(model):
+    h = np.maximum(X @ model.coefs_[0] + model.intercepts_[0], 0)
+    return h @ model.coefs_[1] + model.intercepts_[1]
+
+
+@targets
+def test_hinge_has_a_decision_function(target, backend):
+    model = network("hinge", backend).fit(X, target)
+    scores = model.decision_function(X)
+    expected = raw_scores(model)
+    np.testing.assert_allclose(scores.reshape(len(X), -1), expected, rtol=1e-8, atol=1e-10)
+    if target.ndim == 2:
+        np.testing.assert_array_equal(model.predict(X), scores > 0)
+    elif target is Y:
+        np.testing.assert_array_equal(model.predict(X), scores.argmax(axis=1))
+    else:
+        assert scores.shape == (len(X),)
+        np.testing.assert_array_equal(model.predict(X), scores > 0)
+
+
+def test_loss_of_the_users_own_has_a_decision_function():
+    """Least squares on indicators: one half is the border, and a score of zero."""
+    own = losses.Loss(squares, losses.identity, "identity")
+    model = network(own).fit(X, TARGETS["two"])
+    expected = 2 * raw_scores(model)[:, 0] - 1
+    np.testing.assert_allclose(model.decision_function(X), expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(model.predict(X), model.decision_function(X) > 0)
+
+
+def test_members_agree_on_a_score():
+    model = network("hinge", n_members=2).fit(X, Y)
+    of_members = np.einsum("mik,mkj->mij", np.maximum(
+        X @ model.coefs_[0] + model.intercepts_[0][:, None], 0
+    ), model.coefs_[1]) + model.intercepts_[1][:, None]  # fmt: skip
+    np.testing.assert_allclose(model.decision_function(X), of_members.mean(axis=0), atol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "squared_error", cross_entropy])
+def test_networks_with_probabilities_have_no_decision_function(loss):
+    """As scikit-learn's: its tools would take scores where they should take probabilities."""
+    assert not hasattr(MLPClassifier(loss=loss), "decision_function")
+    assert hasattr(MLPClassifier(loss=loss), "predict_proba")
+
+
+def test_ranking_and_calibration_of_a_hinge_network(backend):
+    y = TARGETS["two"]
+    model = network("hinge", backend, early_stopping=True, scoring="roc_auc").fit(X, y)
+    area = roc_auc_score(y, raw_scores(model)[:, 0])
+    assert get_scorer("roc_auc")(model, X, y) == pytest.approx(area, abs=1e-3)
+    assert np.isfinite(model.validation_scores_).all()
+    search = GridSearchCV(network("hinge", backend), {"alpha": [1e-4]}, scoring="roc_auc", cv=2)
+    assert np.isfinite(search.fit(X, y).best_score_)
+    for target in (y, Y):
+        calibrated = CalibratedClassifierCV(network("hinge", backend, max_iter=150), cv=3)
+        in_unit_interval(calibrated.fit(X, target).predict_proba(X), target)
+        assert calibrated.score(X, target) > 0.8

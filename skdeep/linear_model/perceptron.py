@@ -106,7 +106,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     backend : str, default="auto"
         "numpy", "torch", "torch:cuda" …; "auto" follows the data.
 
-    dtype : {"float32", "float64"}, default=None
+    dtype : {"float32", "float64"}, NumPy's type or dtype, default=None
         Type to compute in; None is that of the data.
 
     Attributes
@@ -208,6 +208,12 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         "update": [StrOptions({"sequential", "batch"})],
         "average": ["boolean"],
     }
+
+    # scikit-learn's attributes that are no parameters, which converters read.
+    loss = "perceptron"
+    learning_rate = "constant"
+    epsilon = 0.1
+    power_t = 0.5
 
     def __init__(
         self,
@@ -398,7 +404,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             to_host(X),
             to_host(y),
             accept_sparse="csr",
-            dtype=[np.float64, np.float32] if self.dtype is None else self.dtype,
+            dtype=self._dtype_name or [np.float64, np.float32],
             order="C",
             accept_large_sparse=False,
             reset=reset,

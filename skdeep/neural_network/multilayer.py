@@ -7,28 +7,36 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.model_selection import train_test_split
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import network
 from ..activations import ACTIVATIONS
-from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error, warn
+from ..base import (
+    NUMPY_TYPES,
+    Fitting,
+    Model,
+    require_finite,
+    to_host,
+    unchanged_on_error,
+    warn,
+)
 from ..initializers import INITIALIZERS
 from ..losses import Loss, identity
 from ..monitoring import watched
-from ..problem import Problem, Result, Validation, cancel
+from ..problem import Problem, Result, cancel
 from ..stochastic import (
     CONSTRAINTS,
     STOCHASTIC_SOLVERS,
     column,
     settings,
 )
+from .held_out import ScoredOnHeldOutRows
 
 # Fitted under batch normalisation: one array for each hidden layer.
 NORMS = ("scales_", "running_means_", "running_variances_")
@@ -44,7 +52,7 @@ STOCHASTIC_ONLY = {
 }
 
 
-class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
+class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     """Base of the multi-layer perceptrons."""
 
     _parameter_constraints: dict = {
@@ -76,7 +84,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "pretraining": [HasMethods(["fit", "transform"]), None],
-        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
+        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), *NUMPY_TYPES, None],
     }
 
     @abstractmethod
@@ -301,68 +309,6 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _weigh_classes(self, y, sample_weight, incremental):
         """Sample weights with those of the classes; regression has none."""
         return sample_weight
-
-    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
-        """Training rows and the validation on others; None for all rows and for no validation."""
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together: pass both or neither.")
-        if X_val is not None:
-            return None, self._given_validation(X_val, y_val)
-        if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
-            return None, None
-        if incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        rows, held_out = train_test_split(
-            np.arange(X.shape[0]),
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=y if is_classifier(self) and y.shape[1] == 1 else None,
-        )
-        if len(held_out) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        weights = None if sample_weight is None else sample_weight[held_out]
-        if weights is not None and cancel(weights):
-            raise ValueError(
-                "The sample_weight of the validation set sums to zero: use another random_state."
-            )
-        y = y[held_out]
-        score = self._scorer(X, held_out, self._truth(y), weights)
-        return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
-
-    def _given_validation(self, X_val, y_val) -> Validation:
-        checker = copy.copy(self)
-        # A warm start needs all classes in the rows that train; these rows may lack some.
-        checker.warm_start = False
-        X_val, y_val = to_host(X_val), to_host(y_val)
-        X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
-        y = y.reshape(len(y), -1)
-        score = self._scorer(X_val, None, self._truth(y), None)
-        return Validation(X=X_val, rows=None, y=y, score=score)
-
-    def _truth(self, y):
-        """Targets as the scorer takes them, from encoded ones."""
-        return y
-
-    def _scorer(self, X, rows, truth, sample_weight):
-        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all)."""
-        if self.scoring is None:
-            metric = self._default_metric
-            return lambda predicted: metric(
-                truth, self._decode(predicted), sample_weight=sample_weight
-            )
-        scorer = check_scoring(self, self.scoring)
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-
-        def score(predicted):
-            # The scorer asks an estimator; this one knows its predictions beforehand.
-            stand_in = copy.copy(self)
-            stand_in._predict_raw = lambda X: predicted
-            return scorer(stand_in, X if rows is None else X[rows], truth, **weights)
-
-        return score
 
     # From a result to a fitted estimator
 
