@@ -37,14 +37,23 @@ def _space(X):
     return (xp, device) if is_array_api and not _is_numpy_namespace(xp) else None
 
 
+def to_host(X):
+    """Host data for validation: a torch tensor becomes an ndarray, anything else stays."""
+    if not is_torch_array(X):
+        return X
+    # NumPy has no bfloat16.
+    return (X.float() if str(X.dtype) == "torch.bfloat16" else X).detach().cpu().numpy()
+
+
 def _to_host(value):
     """An array of any namespace as NumPy's, in a list too; anything else as it is."""
     if isinstance(value, list) and value and hasattr(value[0], "__dlpack__"):
         return [_to_host(item) for item in value]
+    value = to_host(value)
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         if get_config()["array_api_dispatch"]:
             return move_to(value, xp=np, device="cpu")
-        return value.detach().cpu().numpy() if is_torch_array(value) else np.asarray(value)
+        return np.asarray(value)
     return value
 
 
@@ -74,14 +83,14 @@ def _fit(method: Callable) -> Callable:
     @wraps(method)
     def fit(self, X, *args, **kwargs):
         space = _space(X)
+        args = [_to_host(value) for value in args]
+        kwargs = {name: _to_host(value) for name, value in kwargs.items()}
         if space is None:
-            return method(self, X, *map(_to_host, args), **kwargs)
+            return method(self, X, *args, **kwargs)
         _attributes_to_host(self)
         parameters = self.get_params(deep=False)
-        hosted = {name: _to_host(value) for name, value in kwargs.items()}
-        X, args = _to_data(X), [_to_host(value) for value in args]
         with config_context(array_api_dispatch=False):
-            method(self, X, *args, **hosted)
+            method(self, _to_data(X), *args, **kwargs)
         for name, value in vars(self).items():
             if name not in parameters:
                 setattr(self, name, _to_space(value, space))

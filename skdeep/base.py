@@ -11,9 +11,10 @@ from array_api_compat import is_torch_array
 from sklearn.base import BaseEstimator
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .array_api import to_host
 from .backends import get_backend
 from .backends.base import Backend
 from .batch import solve_many
@@ -25,6 +26,12 @@ AT_ONCE = 2**16
 
 # What a warning's line is looked for outside of.
 INSIDE = {__package__, "sklearn", "joblib", "contextlib"}
+
+# What the parameter dtype may be beside a name.
+NUMPY_TYPES = (
+    Options(type, {np.float32, np.float64}),
+    Options(np.dtype, {np.dtype("float32"), np.dtype("float64")}),
+)
 
 # A fit up to its problem, and from the result on.
 Fitting = Generator[tuple[Backend, Problem], Result, None]
@@ -60,7 +67,7 @@ class Model(BaseEstimator):
 
     _parameter_constraints: dict = {
         "backend": [str],
-        "dtype": [StrOptions({"float32", "float64"}), None],
+        "dtype": [StrOptions({"float32", "float64"}), *NUMPY_TYPES, None],
     }
 
     @classmethod
@@ -76,7 +83,7 @@ class Model(BaseEstimator):
         name = self.backend
         if name == "auto":
             name = f"torch:{X.device}" if is_torch_array(X) else "numpy"
-        return get_backend(name, self.dtype)
+        return get_backend(name, self._dtype_name)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -88,9 +95,13 @@ class Model(BaseEstimator):
 
         Parameters are kept in float32 under bfloat16: only products are rounded.
         """
-        if self.dtype == "bfloat16":
-            return "float32"
-        return self.dtype or str(X.dtype)
+        name = self._dtype_name or str(X.dtype)
+        return "float32" if name == "bfloat16" else name
+
+    @property
+    def _dtype_name(self) -> str | None:
+        named = self.dtype is None or isinstance(self.dtype, str)
+        return self.dtype if named else np.dtype(self.dtype).name
 
     def _solve(self, backend: Backend, problem: Problem) -> Result:
         self.backend_ = str(backend)
@@ -154,13 +165,6 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INSIDE:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
-
-
-def to_host(X):
-    """Host data for validation: a torch tensor becomes an ndarray, anything else stays."""
-    if is_torch_array(X):
-        return X.detach().cpu().numpy()
-    return X
 
 
 def require_finite(*arrays: np.ndarray) -> None:

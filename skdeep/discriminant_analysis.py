@@ -69,7 +69,7 @@ class LinearDiscriminantAnalysis(
     backend : str, default='auto'
         "numpy", "torch", "torch:cuda" and so on; "auto" follows the data: torch tensors are worked
         on by torch where they lie, anything else by NumPy.
-    dtype : {'float32', 'float64'}, default=None
+    dtype : {'float32', 'float64'}, NumPy's type or dtype, default=None
         Type of the fitted attributes; that of the input if None. Moments are accumulated in
         float64 wherever the device has it, and ``covariance_`` is in that. So are coefficients,
         intercepts, axes and the scores, where features are so far from zero next to their spread

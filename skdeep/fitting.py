@@ -5,16 +5,20 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from sklearn import config_context, get_config
 from sklearn.callback._callback_support import callback_management_context
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from .base import Model, finish
 from .batch import solve_many
 
 # Share of the free memory that a stack may work on unless the user sets a limit.
 MEMORY_SHARE = 0.25
+# What the limit may be; infinity is none.
+MAX_MEMORY = [Interval(Real, 0, None, closed="right"), None]
 
 
 def can_wait(estimator) -> bool:
@@ -190,6 +194,10 @@ def free_host_memory() -> float:
         return float("inf")
 
 
+@validate_params(
+    {"max_memory": MAX_MEMORY, "on_error": [StrOptions({"raise", "return"})]},
+    prefer_skip_nested_validation=False,
+)
 def fit_many(
     estimators: Sequence,
     X,
@@ -212,7 +220,8 @@ def fit_many(
     sample_weight : array-like of shape (n_samples,), default=None
         Passed to every ``fit`` if given.
     max_memory : float, default=None
-        Bytes that the computation may work on at a time; None is a quarter of the free memory.
+        Bytes that the computation may work on at a time, more than zero; None is a quarter of the
+        free memory.
     on_error : {"raise", "return"}, default="raise"
         An estimator that fails hurts no other. Once the others are fitted its error is raised,
         several as an ExceptionGroup; or it stands in the estimator's place in the returned list.
@@ -221,6 +230,11 @@ def fit_many(
     -------
     estimators : list
         The given estimators, fitted.
+
+    Raises
+    ------
+    ValueError
+        For another `max_memory` or `on_error`, before anything is fitted; or what a fit raised.
 
     Examples
     --------
@@ -232,8 +246,6 @@ def fit_many(
     >>> [round(model.score(X, y), 2) for model in models]
     [0.87, 0.97, 0.98]
     """
-    if on_error not in ("raise", "return"):
-        raise ValueError(f"on_error={on_error!r}: choose 'raise' or 'return'.")
     estimators = list(estimators)
     if len({id(estimator) for estimator in estimators}) < len(estimators):
         raise ValueError("An estimator stands in the list twice: pass a clone of it.")

@@ -22,9 +22,12 @@ class Loss(NamedTuple):
         ``value_and_grad(xp, raw, y, w) -> (value, grad)``: the sum over rows of weight times loss,
         of shape ``(M,)``, and its gradient with respect to ``raw``.
     predict : callable
-        ``predict(xp, raw)``: probabilities or means.
+        ``predict(xp, raw)``: probabilities or means. In a classifier more than one half means the
+        class.
     out_activation : str
-        scikit-learn's name of ``predict``; ``"margin"`` for scores that are not probabilities.
+        scikit-learn's name of ``predict``. In a classifier ``"softmax"`` and ``"logistic"`` say
+        that it gives probabilities, of which there is no ``predict_proba`` under other names, such
+        as ``"margin"``.
     hessian : callable, optional
         ``hessian(xp, predicted, w, i, j) -> (M, n)``: weight times second derivative with respect
         to the scores of outputs i and j, from the predictions.
@@ -46,6 +49,11 @@ class Loss(NamedTuple):
     out_activation: str
     hessian: Callable[..., Any] | None = None
     hessian_product: Callable[..., Any] | None = None
+
+
+def has_hessian(loss) -> bool:
+    """Whether second derivatives of a loss, which may be the user's own, are known."""
+    return None not in (getattr(loss, name, None) for name in ("hessian", "hessian_product"))
 
 
 def identity(xp, raw):

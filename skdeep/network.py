@@ -9,11 +9,13 @@ Units lie before rows in memory: an array of shape ``(M, n, k)`` is a transposed
 """
 
 from collections.abc import Sequence
-from math import prod
+from math import log, prod
 from typing import Any, NamedTuple
 
+from numpy import finfo
+
 from .activations import ACTIVATIONS, Activation
-from .losses import LOSSES, Loss
+from .losses import LOSSES, Loss, exponential
 
 
 class Network(NamedTuple):
@@ -217,6 +219,19 @@ def forward(xp, net: Network, theta, X):
 def predict(xp, net: Network, theta, X):
     """Probabilities or means of shape ``(M, n, k)``."""
     return net.loss.predict(xp, forward(xp, net, theta, X))
+
+
+def may_overflow(net: Network, theta, X) -> bool:
+    """Whether predictions for rows of X come anywhere near the largest number of theta's type.
+
+    Activations are taken to grow no faster than their inputs, and a normalised unit to divide by
+    the least deviation there is. An exponential link may always overflow.
+    """
+    weight = float(abs(theta).max())
+    per_layer = 1.0 + max(net.units) * weight * (weight / EPSILON**0.5 if net.batch_norm else 1.0)
+    entry = 1.0 + float(max(X.max(), -X.min()))
+    reach = log(entry) + (len(net.units) - 1) * log(per_layer)
+    return net.loss.predict is exponential or reach > 0.5 * log(finfo(theta.dtype).max)
 
 
 def value_and_grad(xp, net: Network, theta, X, y, w, l2):

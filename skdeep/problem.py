@@ -9,6 +9,12 @@ import numpy as np
 from .network import Network
 
 
+def cancel(weights: np.ndarray) -> bool:
+    """Whether weights sum to zero, but for rounding: there is no mean under them."""
+    rounding = 100.0 * np.finfo(weights.dtype).eps
+    return bool(abs(weights.sum()) <= rounding * np.abs(weights).sum())
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
     """M models to fit that share everything but numbers and rows.

@@ -213,6 +213,14 @@ def test_noise_of_level_zero_is_none():
         )
 
 
+@pytest.mark.parametrize("noise, level", [("masking", 0.25), ("gaussian", 0.15)])
+def test_noise_alone_has_a_moderate_level(noise, level, backend):
+    moderate = numbers(coder(noise=noise, backend=backend).fit(X))
+    chosen = coder(noise=noise, noise_level=level, backend=backend).fit(X)
+    np.testing.assert_array_equal(moderate, numbers(chosen))
+    assert not np.allclose(moderate, numbers(coder(backend=backend).fit(X)))
+
+
 def test_everything_masked_leaves_the_mean():
     """All it can learn of an input that is all zeros is the mean of the rows."""
     data = X + np.array([1.0, -2.0, 0.5, 3.0])
@@ -375,6 +383,7 @@ def test_members_are_pretrained_each():
     [
         {"noise": "salt"},
         {"noise_level": -0.1},
+        {"noise_level": "much"},
         {"tied_weights": "yes"},
         {"layerwise": 2},
         {"loss": "poisson"},

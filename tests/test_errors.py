@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, Perceptron
-from skdeep.neural_network import MLPClassifier, MLPRegressor
+from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
 
 X, y = load_iris(return_X_y=True)
 
@@ -409,6 +409,51 @@ def test_partial_fit_that_diverges_leaves_the_estimator_as_it_was(estimator, bac
     else:
         pytest.fail("did not raise")
     assert state(model) == before
+
+
+RATES = pytest.mark.parametrize("rate", [1e3, 1e100, 1e300])
+NETWORKS = {
+    "plain": MLPClassifier(**SMALL),
+    "batch_norm": MLPClassifier(**SMALL, batch_norm=True, solver="adamw"),
+    "early_stopping": MLPClassifier(**SMALL, early_stopping=True),
+    "n_members": MLPRegressor(**SMALL, n_members=2),
+    "poisson": MLPRegressor(**SMALL, loss="poisson"),
+    "autoencoder": Autoencoder(**SMALL),
+}
+
+
+@RATES
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("max_iter", [1, 2])
+@pytest.mark.parametrize("estimator", NETWORKS.values(), ids=NETWORKS)
+def test_what_is_fitted_predicts_numbers(estimator, rate, max_iter, backend):
+    """The last steps may leave weights that are finite, and predictions that overflow."""
+    for solver in ("sgd", estimator.solver):
+        for dtype in ("float32", "float64"):
+            model = make(estimator, backend, solver=solver, max_iter=max_iter, dtype=dtype)
+            model.set_params(learning_rate_init=rate)
+            before = state(model)
+            try:
+                model.fit(X, y)
+            except ValueError as error:
+                assert "non-finite" in str(error)
+                assert state(model) == before
+            else:
+                assert np.isfinite(getattr(model, "predict_proba", model.predict)(X)).all()
+
+
+def test_perceptron_of_an_enormous_rate_overflows(engine):
+    """In single precision the rate is infinite already: zero times it was a mistake or not."""
+    model = Perceptron(eta0=1e300, tol=None, backend=engine, dtype="float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with refused("overflow occurred at epoch #1", "Scaling"):
+            model.fit(X, y)
+        # In double precision the rate is but a factor.
+        huge = Perceptron(eta0=2.0**900, backend=engine).fit(X, y)
+    plain = Perceptron(backend=engine).fit(X, y)
+    np.testing.assert_array_equal(huge.coef_, 2.0**900 * plain.coef_)
+    np.testing.assert_array_equal(huge.margin_, plain.margin_)
 
 
 @over(ESTIMATORS)

@@ -105,6 +105,19 @@ def test_wrong_arguments():
     model = LogisticRegression()
     with pytest.raises(ValueError, match="twice"):
         fit_many([model, model], X, y)
-    with pytest.raises(ValueError, match="on_error"):
+    with pytest.raises(ValueError, match="'on_error' parameter of fit_many"):
         fit_many([model], X, y, on_error="ignore")
+
+
+@pytest.mark.parametrize("max_memory", ["1GB", np.nan, -1, 0, 0.0, -np.inf, [1e9]], ids=str)
+def test_memory_that_is_none_is_refused_before_anything_is_fitted(max_memory):
+    model = LogisticRegression()
+    with pytest.raises(ValueError, match="'max_memory' parameter of fit_many"):
+        fit_many([model], X, y, max_memory=max_memory)
+    assert not hasattr(model, "coef_")
+
+
+def test_memory_without_limit():
+    (model,) = fit_many([LogisticRegression()], X, y, max_memory=np.inf)
+    assert_array_equal(model.coef_, LogisticRegression().fit(X, y).coef_)
     assert fit_many([], X, y) == []

@@ -27,6 +27,15 @@ from skdeep.solvers import perceptron, perceptron_compiled, perceptron_loops
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def test_what_converters_read_is_there():
+    """Attributes of scikit-learn's that are not parameters, and say how it is trained."""
+    theirs, ours = Theirs(), Perceptron()
+    for name, value in vars(theirs).items():
+        assert getattr(ours, name) == value
+    added = {"update", "average", "backend", "dtype"}
+    assert ours.get_params().keys() - added == theirs.get_params().keys()
+
+
 def few_features():
     return make_classification(130, 10, n_informative=5, n_classes=4, random_state=0)
 

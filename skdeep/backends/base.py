@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..losses import identity
+
 
 class Backend:
     """Where the arrays live and how they are computed with.
@@ -58,7 +60,9 @@ class Backend:
         """Bytes free on a device with memory of its own; None on the host."""
         return None
 
-    def autograd_loss(self, fn: Callable) -> Any:
+    def autograd_loss(
+        self, fn: Callable, predict: Callable = identity, out_activation: str = "identity"
+    ) -> Any:
         """A ``Loss`` from a plain function of scores and targets, where there is autograd."""
         raise ValueError(
             f"loss={fn!r} is a plain function, whose derivative only backend='torch' supplies: use "

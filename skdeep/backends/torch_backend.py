@@ -33,8 +33,8 @@ class TorchBackend(Backend):
     def to_numpy(self, x):
         return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
 
-    def autograd_loss(self, fn: Callable) -> Loss:
-        return autograd_loss(fn)
+    def autograd_loss(self, fn, predict=identity, out_activation="identity"):
+        return autograd_loss(fn, predict, out_activation)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class LogisticRegressionCV(LogisticRegression):
     backend : str, default="auto"
         "numpy", "torch", "torch:cuda" …; "auto" follows the data.
 
-    dtype : {"float32", "float64"}, default=None
+    dtype : {"float32", "float64"}, NumPy's type or dtype, default=None
         Type to compute in; None is float64, as in scikit-learn.
 
     Attributes

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from ..network import Network, build, n_parameters
-from ..problem import Problem
+from ..problem import Problem, cancel
 from ..stochastic import STOCHASTIC_SOLVERS, column, settings
 
 _ADVICE = """
@@ -144,6 +144,23 @@ def make_net(n_features: int, n_classes: int, fit_intercept: bool) -> Network:
     return build((n_features, n_classes), "log_loss", intercept=fit_intercept)
 
 
+def total_weight(weights: np.ndarray, codes: np.ndarray, net: Network) -> float:
+    """The sum of row weights, by which a penalty is divided; raises if there is no minimum.
+
+    Under weights that sum to less than nothing, those of a class alone if there is an intercept,
+    the objective falls without end.
+    """
+    total = float(weights.sum())
+    of_class = np.bincount(codes, weights) if net.intercept else np.zeros(1)
+    if total < 0 or cancel(weights) or of_class.min() < 0:
+        raise ValueError(
+            f"sample_weight, times class_weight, sums to {total:g} over the rows to train on, and "
+            f"to {of_class.min():g} over those of one class: the objective has no minimum unless "
+            "the sums are positive."
+        )
+    return total
+
+
 def make_problem(
     X,
     codes: np.ndarray,
@@ -176,8 +193,11 @@ def make_problem(
     """
     M, n = len(penalties), X.shape[0]
     net = make_net(X.shape[1], n_classes, fit_intercept)
+    if solver == "liblinear" and weights is not None:
+        weights = np.maximum(weights, 0.0)  # liblinear leaves rows of negative weight out
     w = np.ones(n) if weights is None else weights
-    total = np.asarray([w.sum() if rows is None else w[r].sum() for r in rows or [None] * M])
+    rows_of = rows or [slice(None)] * M
+    total = np.asarray([total_weight(w[r], codes[r], net) for r in rows_of])
     strength = 1.0 / (np.asarray([penalty.C for penalty in penalties]) * total)
     ratio = np.asarray([penalty.l1_ratio for penalty in penalties], dtype=float)
     hyper = {"l2": strength * (1.0 - ratio), "tol": tol, "max_iter": max_iter}
@@ -221,7 +241,7 @@ def make_stochastic_problem(
     """
     n_classes, n_rows = len(estimator.classes_), X.shape[0]
     net = make_net(X.shape[1], n_classes, estimator.fit_intercept)
-    total = float(n_rows if weights is None else weights.sum())
+    total = float(n_rows) if weights is None else total_weight(weights, codes, net)
     # Decay that is apart from the gradient is not divided by anything later.
     alpha = 1.0 / penalty.C / (total if estimator.solver == "adamw" else 1.0)
     hyper, options = settings(estimator, net, n_rows, alpha, penalty.l1_ratio, incremental)

@@ -106,7 +106,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     backend : str, default="auto"
         "numpy", "torch", "torch:cuda" …; "auto" follows the data.
 
-    dtype : {"float32", "float64"}, default=None
+    dtype : {"float32", "float64"}, NumPy's type or dtype, default=None
         Type to compute in; None is that of the data.
 
     Attributes
@@ -209,6 +209,12 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         "update": [StrOptions({"sequential", "batch"})],
         "average": ["boolean"],
     }
+
+    # scikit-learn's attributes that are no parameters, which converters read.
+    loss = "perceptron"
+    learning_rate = "constant"
+    epsilon = 0.1
+    power_t = 0.5
 
     def __init__(
         self,
@@ -399,7 +405,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             to_host(X),
             to_host(y),
             accept_sparse="csr",
-            dtype=[np.float64, np.float32] if self.dtype is None else self.dtype,
+            dtype=self._dtype_name or [np.float64, np.float32],
             order="C",
             accept_large_sparse=False,
             reset=reset,
@@ -456,7 +462,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             y=y if self.class_weight == "balanced" else seen,
         )
         sample_weight = _check_sample_weight(
-            sample_weight, X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
+            to_host(sample_weight), X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
         )
         codes = np.searchsorted(self.classes_, y)
         positive = codes == (1 if n_classes == 2 else np.arange(n_classes)[:, None])

@@ -19,7 +19,7 @@ def is_discriminant(estimator) -> bool:
 
 def follow(fit: Fit, leaders: dict) -> None:
     """Let a fit take its data as another has validated them; the first of a kind is the leader."""
-    key = (fit.estimator.dtype, fit.estimator.backend)
+    key = (fit.estimator._dtype_name, fit.estimator.backend)
     leader = leaders.setdefault(key, fit)
     if leader is not fit and leader.problem is not None:
         fit.follow(leader)

@@ -1,14 +1,12 @@
 """Searches over hyper-parameters in which candidates and folds are one computation."""
 
-from numbers import Real
-
 import numpy as np
 import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 from sklearn import model_selection
 from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils._param_validation import Interval
 
+from ..fitting import MAX_MEMORY
 from .parallel import StackedParallel
 from .rebinding import rebind
 
@@ -25,7 +23,7 @@ class StackedSearch(BaseSearchCV):
 
     _parameter_constraints: dict = {
         **BaseSearchCV._parameter_constraints,
-        "max_memory": [Interval(Real, 0, None, closed="neither"), None],
+        "max_memory": MAX_MEMORY,
     }
 
     _fit = rebind(BaseSearchCV.fit, Parallel=StackedParallel)

@@ -16,8 +16,11 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from .. import network
 from ..array_api import follows_input
 from ..base import to_host
-from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers
+from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers, column
 from .multilayer import BaseMultilayerPerceptron
+
+# Moderate levels of each kind of noise, for features in [0, 1].
+NOISE_LEVELS = {"gaussian": 0.15, "masking": 0.25}
 
 
 def negative_mean_squared_error(truth, predicted, sample_weight=None):
@@ -46,8 +49,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         Whether the decoder's weights are the encoder's, transposed.
     noise : {'gaussian', 'masking'} or None, default=None
         What disturbs the input in training: normal noise, or features set to zero.
-    noise_level : float, default=0.0
-        Standard deviation of the noise, or the share of the features set to zero.
+    noise_level : float or None, default=None
+        Standard deviation of the noise, or the share of the features set to zero. None is a
+        moderate level for features in [0, 1] (Vincent et al., 2010): 0.15 for 'gaussian', 0.25
+        for 'masking'. At 0 there is no noise.
     layerwise : bool, default=False
         Whether the layers are first trained one by one, each on the code of those before it
         (Bengio et al., 2007), and then together.
@@ -123,7 +128,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
     backend : str, default='auto'
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data.
-    dtype : {'float32', 'float64', 'bfloat16'} or None, default=None
+    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
         Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
         needs torch.
 
@@ -184,7 +189,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         ],
         "tied_weights": ["boolean"],
         "noise": [StrOptions({"gaussian", "masking"}), None],
-        "noise_level": [Interval(Real, 0, None, closed="left")],
+        "noise_level": [Interval(Real, 0, None, closed="left"), None],
         "layerwise": ["boolean"],
     }
     for _other in ("n_members", "pretraining"):
@@ -203,7 +208,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         loss="squared_error",
         tied_weights=False,
         noise=None,
-        noise_level=0.0,
+        noise_level=None,
         layerwise=False,
         solver="adam",
         alpha=0.0001,
@@ -309,15 +314,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
                 f"noise={self.noise!r} cannot be used with solver={self.solver!r}: choose one of "
                 f"{', '.join(STOCHASTIC_SOLVERS)}."
             )
-        if self.noise == "masking" and self.noise_level > 1:
+        if self.noise == "masking" and self._noise_level() > 1:
             raise ValueError(
                 f"noise_level={self.noise_level} is a share under noise='masking': at most 1."
             )
 
+    def _noise_level(self) -> float:
+        return NOISE_LEVELS[self.noise] if self.noise_level is None else self.noise_level
+
     def _stochastic_settings(self, net, n_rows, incremental):
         hyper, options = super()._stochastic_settings(net, n_rows, incremental)
-        if self.noise is not None and self.noise_level > 0:
-            hyper["noise_level"] = np.array([[float(self.noise_level)]])
+        if self.noise is not None and self._noise_level() > 0:
+            hyper["noise_level"] = column(self._noise_level())
             options["noise"] = self.noise
         return hyper, options
 

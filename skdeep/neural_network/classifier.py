@@ -18,14 +18,37 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
+from ..losses import sigmoid, softmax
 from ..stochastic import OfStochasticSolvers
 from .multilayer import BaseMultilayerPerceptron
 
+LINKS = {"hinge": "margin", "squared_error": "logistic"}
+# Links that give probabilities; of None it is either.
+PROBABLE = (None, "logistic", "softmax")
+
+
+def link_of(loss) -> str | None:
+    """The output's activation as the parameter has it; None if that depends on the classes."""
+    return getattr(loss, "out_activation", None) or LINKS.get(loss)
+
 
 def has_probabilities(estimator) -> bool:
-    """For ``available_if``: the hinge loss gives scores alone."""
-    if estimator.loss == "hinge":
-        raise AttributeError("predict_proba is not available when loss='hinge'.")
+    """For ``available_if``: the hinge loss gives scores alone, and so may one of the user's own."""
+    link = link_of(estimator.loss)
+    if link not in PROBABLE:
+        raise AttributeError(
+            f"predict_proba is not available when loss={estimator.loss!r}: it needs a loss whose "
+            f"out_activation is 'logistic' or 'softmax', not {link!r}."
+        )
+    return True
+
+
+def has_scores_alone(estimator) -> bool:
+    """For ``available_if``: as in scikit-learn, networks with probabilities have no scores."""
+    if link_of(estimator.loss) in PROBABLE:
+        raise AttributeError(
+            "decision_function is for losses without probabilities, as 'hinge': use predict_proba."
+        )
     return True
 
 
@@ -94,9 +117,12 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     max_fun : int, default=15000
         Maximum number of evaluations of the loss, for 'lbfgs'.
     loss : str, Loss or callable, default='log_loss'
-        'log_loss', 'hinge' (without probabilities), 'squared_error' on sigmoid outputs, an entry
-        of your own (see ``skdeep.losses``), or on torch a function of scores and indicators that
-        returns each row's loss.
+        'log_loss', 'hinge' (with ``decision_function`` in place of probabilities),
+        'squared_error' on sigmoid outputs, an entry of your own (see ``skdeep.losses``), or on
+        torch a function of scores and indicators that returns each row's loss. Of the scores of
+        such a function the softmax are the probabilities, or the sigmoid of each if there are two
+        classes or several labels. An entry has probabilities if its ``out_activation`` is
+        'softmax' or 'logistic'; what its ``predict`` gives means the class above one half.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, which multiply those of the samples.
     label_smoothing : float, default=0.0
@@ -128,7 +154,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     backend : str, default='auto'
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data.
-    dtype : {'float32', 'float64', 'bfloat16'} or None, default=None
+    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
         Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
         needs torch.
 
@@ -289,11 +315,17 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self.backend = backend
         self.dtype = dtype
 
+    @property
+    def _multiclass(self) -> bool:
+        return self._label_binarizer.y_type_ == "multiclass"
+
     def _loss(self):
         if self.loss == "log_loss":
-            multiclass = self._label_binarizer.y_type_ == "multiclass"
-            return "log_loss" if multiclass else "binary_log_loss"
+            return "log_loss" if self._multiclass else "binary_log_loss"
         return "sigmoid_squared_error" if self.loss == "squared_error" else self.loss
+
+    def _link(self):
+        return (softmax, "softmax") if self._multiclass else (sigmoid, "logistic")
 
     def _weigh_classes(self, y, sample_weight, incremental):
         if self.class_weight is None:
@@ -426,10 +458,29 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         predicted = self._predict_raw(X)
         if predicted.shape[1] == 1:
             return np.hstack([1.0 - predicted, predicted])
-        if self.loss == "squared_error" and self._label_binarizer.y_type_ == "multiclass":
-            # Separate sigmoids need not sum to one.
-            return predicted / predicted.sum(axis=1, keepdims=True)
+        if link_of(self.loss) == "logistic" and self._multiclass:
+            # Separate sigmoids need not sum to one; where all vanish the odds are even.
+            total = predicted.sum(axis=1, keepdims=True)
+            even = np.full_like(predicted, 1.0 / predicted.shape[1])
+            return np.divide(predicted, total, out=even, where=total > 0)
         return predicted
+
+    @available_if(has_scores_alone)
+    def decision_function(self, X):
+        """Scores of classes, for losses without probabilities: above zero means the class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Of the second class, if there are two; else in the order of ``classes_``, or of labels.
+        """
+        # A prediction is in the units of indicators: one half is the border.
+        scores = 2.0 * self._predict_raw(X) - 1.0
+        return scores[:, 0] if scores.shape[1] == 1 else scores
 
     @available_if(has_probabilities)
     def predict_log_proba(self, X):

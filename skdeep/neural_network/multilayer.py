@@ -2,32 +2,44 @@
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.model_selection import train_test_split
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import network
 from ..activations import ACTIVATIONS
-from ..base import Fitting, Model, require_finite, to_host, unchanged_on_error, warn
+from ..base import (
+    NUMPY_TYPES,
+    Fitting,
+    Model,
+    require_finite,
+    to_host,
+    unchanged_on_error,
+    warn,
+)
 from ..initializers import INITIALIZERS
-from ..losses import Loss
+from ..losses import Loss, identity
 from ..monitoring import watched
-from ..problem import Problem, Result, Validation
+from ..problem import Problem, Result, cancel
 from ..stochastic import (
     CONSTRAINTS,
     STOCHASTIC_SOLVERS,
     column,
     settings,
 )
+from .held_out import ScoredOnHeldOutRows
+
+# Fitted under batch normalisation: one array for each hidden layer.
+NORMS = ("scales_", "running_means_", "running_variances_")
 
 # What only the mini-batch loop knows: parameters and the values that leave them out.
 STOCHASTIC_ONLY = {
@@ -40,7 +52,7 @@ STOCHASTIC_ONLY = {
 }
 
 
-class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
+class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     """Base of the multi-layer perceptrons."""
 
     _parameter_constraints: dict = {
@@ -72,7 +84,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "pretraining": [HasMethods(["fit", "transform"]), None],
-        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
+        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), *NUMPY_TYPES, None],
     }
 
     @abstractmethod
@@ -82,6 +94,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     @abstractmethod
     def _loss(self) -> str | Loss:
         """The loss: a name in ``skdeep.losses.LOSSES``, or the user's own."""
+
+    def _link(self) -> tuple[Callable, str]:
+        """What predicts from the scores where the loss is a function of them, and its name."""
+        return identity, "identity"
 
     @abstractmethod
     def _decode(self, predicted):
@@ -106,7 +122,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
             with watched(self, context, problem, y, sample_weight, attributes) as problem:
                 result = yield backend, problem
-                self._accept(problem, result, incremental)
+                self._accept(problem, result, incremental, backend)
 
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
@@ -114,10 +130,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         hidden = self._hidden_units()
         self._check_solver(X_val)
-        X, y = self._validate_input(to_host(X), y, incremental, reset=first_pass)
+        X, y = self._validate_input(to_host(X), to_host(y), incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+            sample_weight = _check_sample_weight(to_host(sample_weight), X)
         sample_weight = self._weigh_classes(y, sample_weight, incremental)
+        self._check_weights(sample_weight)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
         net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
@@ -190,10 +207,20 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 f"{', '.join(STOCHASTIC_SOLVERS)}."
             )
 
+    def _check_weights(self, sample_weight) -> None:
+        """Raise for weights without a mean, and for negative ones where a root is taken of them."""
+        if sample_weight is None:
+            return
+        if cancel(sample_weight):
+            raise ValueError("sample_weight sums to zero: a loss weighted by it has no mean.")
+        for what, rooted in (("solver='lm'", self.solver == "lm"), ("batch_norm", self.batch_norm)):
+            if rooted and np.min(sample_weight) < 0:
+                raise ValueError(f"{what} needs sample_weight >= 0: some are negative.")
+
     def _network(self, units, backend) -> network.Network:
         loss = self._loss()
         if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
-            loss = backend.autograd_loss(loss)
+            loss = backend.autograd_loss(loss, *self._link())
         return network.build(units, loss, self._activations(units), batch_norm=self.batch_norm)
 
     def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
@@ -283,70 +310,18 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         """Sample weights with those of the classes; regression has none."""
         return sample_weight
 
-    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
-        """Training rows and the validation on others; None for all rows and for no validation."""
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together: pass both or neither.")
-        if X_val is not None:
-            return None, self._given_validation(X_val, y_val)
-        if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
-            return None, None
-        if incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        rows, held_out = train_test_split(
-            np.arange(X.shape[0]),
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=y if is_classifier(self) and y.shape[1] == 1 else None,
-        )
-        if len(held_out) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        weights = None if sample_weight is None else sample_weight[held_out]
-        y = y[held_out]
-        score = self._scorer(X, held_out, self._truth(y), weights)
-        return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
-
-    def _given_validation(self, X_val, y_val) -> Validation:
-        checker = copy.copy(self)
-        # A warm start needs all classes in the rows that train; these rows may lack some.
-        checker.warm_start = False
-        X_val, y = checker._validate_input(to_host(X_val), y_val, incremental=True, reset=False)
-        y = y.reshape(len(y), -1)
-        score = self._scorer(X_val, None, self._truth(y), None)
-        return Validation(X=X_val, rows=None, y=y, score=score)
-
-    def _truth(self, y):
-        """Targets as the scorer takes them, from encoded ones."""
-        return y
-
-    def _scorer(self, X, rows, truth, sample_weight):
-        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all)."""
-        if self.scoring is None:
-            metric = self._default_metric
-            return lambda predicted: metric(
-                truth, self._decode(predicted), sample_weight=sample_weight
-            )
-        scorer = check_scoring(self, self.scoring)
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-
-        def score(predicted):
-            # The scorer asks an estimator; this one knows its predictions beforehand.
-            stand_in = copy.copy(self)
-            stand_in._predict_raw = lambda X: predicted
-            return scorer(stand_in, X if rows is None else X[rows], truth, **weights)
-
-        return score
-
     # From a result to a fitted estimator
 
-    def _accept(self, problem: Problem, result: Result, incremental: bool) -> None:
+    def _accept(self, problem: Problem, result: Result, incremental: bool, backend) -> None:
         require_finite(result.theta)
         if not self.early_stopping:  # which returns to the best weights, from before any divergence
             require_finite(result.loss)
+        for name in NORMS:  # of an earlier fit
+            vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
+        if network.may_overflow(problem.net, result.theta, problem.X):
+            with np.errstate(all="ignore"):
+                require_finite(self._predicted(backend, problem.X))
         self.n_iter_ = int(result.n_iter.max())
         self.loss_ = float(result.loss.mean())
         if result.states is None:
@@ -395,8 +370,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             "out_activation_": net.loss.out_activation,
         }
         if net.batch_norm:
-            names = ("scales_", "running_means_", "running_variances_")
-            for name, views in zip(names, network.normalisation(np, net, theta), strict=True):
+            for name, views in zip(NORMS, network.normalisation(np, net, theta), strict=True):
                 attributes[name] = arrays([view[:, 0] for view in views])
         return attributes
 
@@ -412,8 +386,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _theta(self) -> np.ndarray:
         """Parameters (n_members, P)."""
         parts = [*self.coefs_, *self.intercepts_]
-        if self.batch_norm:
-            parts += [*self.scales_, *self.running_means_, *self.running_variances_]
+        if self.batch_norm and self.n_layers_ > 2:  # without hidden layers nothing is normalised
+            parts += [array for name in NORMS for array in getattr(self, name)]
         members = self.coefs_[0].shape[0] if self.coefs_[0].ndim == 3 else 1
         return np.concatenate([array.reshape(members, -1) for array in parts], axis=1)
 
@@ -437,6 +411,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         check_is_fitted(self)
         backend = self._get_backend(X)
         X = validate_data(self, to_host(X), accept_sparse=["csr", "csc"], reset=False)
+        return self._predicted(backend, X)
+
+    def _predicted(self, backend, X) -> np.ndarray:
+        """The same for validated rows."""
         net, theta, X = self._arrays(backend, X)
         raw = backend.kernel(network.forward)(backend.xp, net, theta, X)
         predicted = backend.to_numpy(net.loss.predict(backend.xp, raw))

@@ -107,7 +107,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     backend : str, default='auto'
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data.
-    dtype : {'float32', 'float64', 'bfloat16'} or None, default=None
+    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
         Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
         needs torch.
 

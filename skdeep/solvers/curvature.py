@@ -147,7 +147,7 @@ class Products(NamedTuple):
     def at(cls, objective: LinearObjective, point: Point) -> "Products":
         xp, net, data = objective.xp, objective.net, objective.data
         predicted = net.loss.predict(xp, point.raw)
-        h = diagonal(xp, net.loss, predicted, data.w)
+        h = diagonal(xp, net.loss, predicted, xp.abs(data.w))
         rows = carriers(xp, xp.max(h, axis=(0, 1)), 0.01)
         # Gathering rows costs about as much as a product with them.
         X, w, predicted = data.X, data.w, xp.matrix_transpose(predicted)
@@ -222,7 +222,7 @@ class Blocks(NamedTuple):
     def at(cls, objective: LinearObjective, point: Point) -> "Blocks":
         xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
         (p, k), M = net.units, point.theta.shape[0]
-        h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), w)
+        h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), xp.abs(w))
         total = xp.sum(h, axis=2, keepdims=True)
         tiny = float(xp.finfo(total.dtype).smallest_normal)
         flat = xp.reshape(h, (M * k, -1))

@@ -66,7 +66,10 @@ def _direction(backend, objective, point, centre):
     constant = xp.concat([constant, xp.zeros_like(decay[0, constant.shape[0] :])])
     idle = constant * xp.astype(decay == 0, H.dtype)
     H = H + idle[..., None] * xp.eye(P, dtype=H.dtype, device=H.device)
-    B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
+    try:
+        B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
+    except (np.linalg.LinAlgError, RuntimeError):  # indefinite, as negative weights may make it
+        return xp.zeros_like(point.grad), np.ones(M, dtype=bool)
     size = xp.linalg.diagonal(H) * xp.linalg.diagonal(B) ** 2
     pivots = xp.where(size > 0, 1.0 / xp.where(size > 0, size, 1.0), 0.0)
     singular = ~(xp.min(pivots, axis=1) > 4.0 * jitter)

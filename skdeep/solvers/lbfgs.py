@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
+from ..losses import has_hessian
 from ..problem import Problem, Result
 from . import exact_newton, truncated_newton
 from .objective import Point, make_objective
@@ -54,7 +55,7 @@ def solve(backend, problem) -> Result:
     reach = largest(problem.X)
     if reach > limit(problem.dtype):
         return moderated(solve, backend, problem)
-    if exact_newton.pays(problem):
+    if has_hessian(problem.net.loss) and exact_newton.pays(problem):
         return exact_first(backend, problem)
     return _many_parameters(backend, problem, reach)
 
@@ -212,23 +213,29 @@ def _descend(
     if point is None:
         point = objective.at(backend.asarray(problem.theta, problem.dtype))
     state = State.start(backend.xp, objective, space, point, history)
-    if problem.net.activations:
-        run = Run(problem)
-    else:
-        large = _large(problem)
-        run = Run(problem, SHARE_LARGE if large else SHARE, any_step=large)
+    run = make_run(problem)
     if error is not None:
         run.error = error
     return take_turns(backend, problem, space, run, state, 0)
 
 
+def make_run(problem: Problem) -> Run:
+    """The bookkeeping, and how far a fit goes beyond a small gradient."""
+    if problem.net.activations or not has_hessian(problem.net.loss):
+        return Run(problem)
+    large = _large(problem)
+    return Run(problem, SHARE_LARGE if large else SHARE, any_step=large)
+
+
 def take_turns(backend, problem: Problem, space, run: Run, state: State, iteration: int) -> Result:
     """Walk until every model has stopped: by L-BFGS, for linear models in turns with Newton.
 
-    The state is of the models that have not stopped, the space of all.
+    Newton's method needs the loss's Hessian: without one L-BFGS goes on alone. The state is of the
+    models that have not stopped, the space of all.
     """
     xp = backend.xp
-    turn = np.inf if problem.net.activations else _handover(problem)
+    alone = problem.net.activations or not has_hessian(problem.net.loss)
+    turn = np.inf if alone else _handover(problem)
     first = True
     while True:
         state, iteration = _walk(backend, run, state, iteration, turn, first)
@@ -274,4 +281,6 @@ def memory(problem: Problem) -> float:
     units = sum(problem.net.units[1:])
     p = problem.net.units[0]
     basis = p * p if not problem.net.activations and p <= MAX_FEATURES else 0
+    if not problem.net.activations and exact_newton.pays(problem):
+        basis += 4 * P * P + n * units * (units + 1) / 2
     return np.dtype(problem.dtype).itemsize * (n * (8.0 * units + 2) + (2 * MEMORY + 8) * P + basis)

@@ -252,7 +252,7 @@ class _Epoch:
             w = w * self.data.weights.take(take, self.xp, idx, self.models)
         size = np.asarray(self.backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
         # A batch without weight teaches nothing; it must not divide by zero either.
-        size = np.where(size > 0, size, 1.0)
+        size = np.where(size != 0, size, np.inf)
         return w / self.backend.asarray(size, dtype), size
 
     def masks(self, trainings, n_rows):

@@ -10,7 +10,7 @@ from . import lbfgs, truncated_newton
 from .exact_newton import MAX_PARAMETERS
 from .objective import make_objective
 from .quasi_newton import State
-from .run import SHARE, Run, largest
+from .run import largest
 from .scaling import limit, moderated
 from .whitening import MAX_FEATURES, whitening
 
@@ -51,7 +51,7 @@ def solve(backend, problem: Problem) -> Result:
 
 
 def _truncated(backend, problem: Problem) -> Result:
-    objective, run = make_objective(backend, problem), Run(problem, SHARE)
+    objective, run = make_objective(backend, problem), lbfgs.make_run(problem)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     objective, point, iteration = truncated_newton.walk(backend, objective, run, point, 0)
     if run.models.size == 0:

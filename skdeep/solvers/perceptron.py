@@ -23,6 +23,7 @@ SPARSE_INTERCEPT_RATE = 0.01
 MAX_INT = np.iinfo(np.int32).max
 
 
+@np.errstate(all="ignore")  # of numbers that overflow the result tells
 def solve(backend, problem: Problem) -> Result:
     """Fit every model until its objective, or its validation score, has stalled.
 
@@ -50,12 +51,11 @@ def solve(backend, problem: Problem) -> Result:
         result = backend.kernel(train)(backend, problem)
         # An intercept that learns more slowly is the weight of a smaller constant.
         constant = intercept_rate(problem) ** 0.5
-    with np.errstate(all="ignore"):  # theta may have overflowed
-        margin, radius = separation(problem, result.theta, constant)
-        separated = ~np.isnan(margin)
-        if "average" in result.extra:
-            mean = separation(problem, result.extra["average"], constant)
-            margin = np.fmax(margin, mean.margin)
+    margin, radius = separation(problem, result.theta, constant)
+    separated = ~np.isnan(margin)
+    if "average" in result.extra:
+        mean = separation(problem, result.extra["average"], constant)
+        margin = np.fmax(margin, mean.margin)
     result.extra.update(margin=margin, radius=radius, separated=separated)
     return result
 
@@ -409,16 +409,17 @@ def settle(xp, before, y, step, pull):
     """Scores p that agree with the mistakes they make: ``p_j = before_j + sum_{i<j} u_i pull_ij``.
 
     Returns p and u, both of shape ``(M, n)``. Each round settles one more row for good, and mostly
-    many: decisions that rest on the same mistakes do not change.
+    many: decisions that rest on the same mistakes do not change. A score that has overflowed to NaN
+    is a mistake, and stays one: it would be none in one round, and undo what made it in the next.
     """
     nothing = xp.zeros_like(step)
-    mistaken = y * before <= 0
+    right = y * before > 0
     while True:
-        u = xp.where(mistaken, step, nothing)
+        u = xp.where(right, nothing, step)
         p = before + (u[:, None, :] @ pull)[:, 0, :]
-        settled = mistaken
-        mistaken = y * p <= 0
-        if not bool(xp.any(mistaken != settled)):
+        settled = right
+        right = y * p > 0
+        if not bool(xp.any(right != settled)):
             return p, u
 
 

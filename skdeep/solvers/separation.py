@@ -30,6 +30,9 @@ def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separati
     constant : float
         The constant feature c: its weight is ``b / c``. Zero for hyperplanes without it.
     """
+    # Their squares must not overflow, and to scale a hyperplane by a power of two changes nothing.
+    _, exponents = np.frexp(np.abs(theta).max(axis=1, keepdims=True))
+    theta = np.ldexp(theta, -exponents)
     (n, _), M, w, b = problem.X.shape, len(theta), theta[:, :-1], theta[:, -1]
     y, visited = labels(problem), np.ones((1, 1), dtype=bool)
     if problem.rows is not None or problem.validation is not None:

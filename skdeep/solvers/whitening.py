@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..losses import has_hessian
 from ..network import affine, affine_backward
 from .objective import shift_invariant
 
@@ -95,7 +96,9 @@ class Whitening(NamedTuple):
 
 
 def _curvature(xp, loss, k, like) -> float:
-    """Second derivative of the loss where all scores are zero."""
+    """Second derivative of the loss where all scores are zero; one if it is not known."""
+    if not has_hessian(loss):
+        return 1.0
     raw = xp.zeros((1, 1, k), dtype=like.dtype, device=like.device)
     predicted, one = loss.predict(xp, raw), xp.ones((1, 1), dtype=like.dtype, device=like.device)
     curvature = loss.hessian(xp, predicted, one, 0, 0)
@@ -221,7 +224,9 @@ def whitening(backend, problem, data) -> Whitening:
     """
     net, X = problem.net, problem.X
     p, k = net.units
-    w = np.mean(backend.to_numpy(data.w), axis=0, keepdims=True, dtype="float64")
+    # Coordinates are round for positive weights; the objective may have others too.
+    w = np.mean(np.abs(backend.to_numpy(data.w)), axis=0, keepdims=True, dtype="float64")
+    w = w / np.sum(w) if w.shape[1] > 1 else w
     if w.shape[1] == 1:
         w = np.full((1, X.shape[0]), 1.0 / X.shape[0])
     c, l2 = _curvature(backend.xp, net.loss, k, data.w), problem.hyper["l2"]

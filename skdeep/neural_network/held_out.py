@@ -1,0 +1,78 @@
+"""Rows that a network does not train on, but is scored on after each epoch."""
+
+import copy
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+
+from ..base import to_host
+from ..problem import Validation, cancel
+from ..stochastic import STOCHASTIC_SOLVERS
+
+
+class ScoredOnHeldOutRows:
+    """Part of the multi-layer perceptrons: rows to validate on, given to ``fit`` or split off."""
+
+    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
+        """Training rows and the validation on others; None for all rows and for no validation."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together: pass both or neither.")
+        if X_val is not None:
+            return None, self._given_validation(X_val, y_val)
+        if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
+            return None, None
+        if incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rows, held_out = train_test_split(
+            np.arange(X.shape[0]),
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if is_classifier(self) and y.shape[1] == 1 else None,
+        )
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        weights = None if sample_weight is None else sample_weight[held_out]
+        if weights is not None and cancel(weights):
+            raise ValueError(
+                "The sample_weight of the validation set sums to zero: use another random_state."
+            )
+        y = y[held_out]
+        score = self._scorer(X, held_out, self._truth(y), weights)
+        return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
+
+    def _given_validation(self, X_val, y_val) -> Validation:
+        checker = copy.copy(self)
+        # A warm start needs all classes in the rows that train; these rows may lack some.
+        checker.warm_start = False
+        X_val, y_val = to_host(X_val), to_host(y_val)
+        X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
+        y = y.reshape(len(y), -1)
+        score = self._scorer(X_val, None, self._truth(y), None)
+        return Validation(X=X_val, rows=None, y=y, score=score)
+
+    def _truth(self, y):
+        """Targets as the scorer takes them, from encoded ones."""
+        return y
+
+    def _scorer(self, X, rows, truth, sample_weight):
+        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all)."""
+        if self.scoring is None:
+            metric = self._default_metric
+            return lambda predicted: metric(
+                truth, self._decode(predicted), sample_weight=sample_weight
+            )
+        scorer = check_scoring(self, self.scoring)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+
+        def score(predicted):
+            # The scorer asks an estimator; this one knows its predictions beforehand.
+            stand_in = copy.copy(self)
+            stand_in._predict_raw = lambda X: predicted
+            return scorer(stand_in, X if rows is None else X[rows], truth, **weights)
+
+        return score
