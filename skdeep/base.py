@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .backends import get_backend
 from .backends.base import Backend
 from .batch import solve_many
+from .interrupts import Scope, interruptible, scope
 from .network import affine
 from .problem import Problem, Result
 
@@ -95,17 +96,32 @@ class Model(BaseEstimator):
     def _complete(self, fitting: Fitting) -> Self:
         """Run a fit that is written as a generator: solve what it yields, send it the result.
 
-        Fits that have come as far as their problems can be solved together; see ``fit_many``.
+        Fits that have come as far as their problems can be solved together; see ``fit_many``. As
+        in scikit-learn, one that is interrupted in mini-batch training ends with what it has.
         """
-        backend, problem = next(fitting)
-        try:
-            result = self._solve(backend, problem)
-        except BaseException as error:
-            # The fit has to know, or it would undo nothing while the traceback keeps it alive.
-            fitting.throw(error)
-            raise
-        finish(fitting, result)
+        with scope(keeps=True) as around:
+            backend, problem = next(fitting)
+            try:
+                result = self._solve(backend, problem)
+            except KeyboardInterrupt as interrupt:
+                if not (around.keeps and hasattr(interrupt, "result")):
+                    fitting.throw(interrupt)
+                self._end_early(fitting, interrupt.result, around)
+            except BaseException as error:
+                # The fit has to know, or it would undo nothing while the traceback keeps it alive.
+                fitting.throw(error)
+                raise
+            else:
+                finish(fitting, result)
         return self
+
+    def _end_early(self, fitting: Fitting, result: Result, around: Scope) -> None:
+        """Take in what an interrupt has left; another one is not to lose that."""
+        with interruptible() as whole, whole:
+            if not around.interrupted:  # or a fit inside this one has said so
+                warn("Training interrupted by user.")
+            around.interrupted = True
+            finish(fitting, result)
 
 
 class LinearClassifier(LinearClassifierMixin, Model):

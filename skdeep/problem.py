@@ -126,7 +126,7 @@ class Result:
     n_iter : ndarray of shape (M,)
         Iterations or epochs done.
     loss : ndarray of shape (M,)
-        Final value of the objective.
+        Final value of the objective; NaN if an interrupt came before any.
     converged : ndarray of bool of shape (M,)
         Whether the stopping rule was met.
     curve : list of M lists, optional
@@ -135,6 +135,8 @@ class Result:
         What ``Problem.states`` takes to go on from here.
     extra : dict of str to array, optional
         What else a solver found; each array leads with M.
+    interrupted : bool, default=False
+        Whether this is what an interrupt has left.
     """
 
     theta: np.ndarray
@@ -144,3 +146,4 @@ class Result:
     curve: list | None = None
     states: list | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    interrupted: bool = False

@@ -25,7 +25,7 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 LAYERS = [
     {"activations", "losses", "initializers", "optimizers", "schedules"},
     {"network"},
-    {"regularization", "problem", "threads"},
+    {"regularization", "problem", "threads", "interrupts"},
     {"solvers"},
     {"backends"},
     {"batch"},

@@ -437,12 +437,14 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     # As in scikit-learn there is always one iteration to look at.
                     problem.monitors[0](0, problem.theta[0], np.nan)
                 result = yield backend, problem
-                require_finite(result.theta, result.loss)
+                require_finite(result.theta)
+                if not result.interrupted:
+                    require_finite(result.loss)
                 vars(self).update(attributes(result.theta[0]))
                 self.n_iter_ = result.n_iter.astype(np.int32)
                 if stochastic:
                     self._record(result)
-                if not incremental:
+                if not (incremental or result.interrupted):
                     self._warn(result)
 
     def _encode(self, y, incremental: bool, classes) -> np.ndarray:

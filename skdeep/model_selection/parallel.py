@@ -8,6 +8,7 @@ from sklearn import get_config
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
 
+from ..interrupts import scope
 from ..linear_model import Perceptron
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
@@ -20,6 +21,7 @@ class StackedParallel(Parallel):
     Other calls go their usual way, one by one. The results come in the order of the calls.
     """
 
+    @scope(keeps=False)
     def __call__(self, iterable):
         calls = list(iterable)
         tasks = [self._task(i, *call) for i, call in enumerate(calls)]

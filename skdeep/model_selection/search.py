@@ -9,6 +9,8 @@ from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils._param_validation import Interval
 
+from ..base import unchanged_on_error
+from ..interrupts import scope
 from .parallel import StackedParallel
 from .rebinding import rebind
 
@@ -32,7 +34,8 @@ class StackedSearch(BaseSearchCV):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, **params):
-        return self._fit(X, y, **params)
+        with scope(keeps=False), unchanged_on_error(self):
+            return self._fit(X, y, **params)
 
     fit.__doc__ = BaseSearchCV.fit.__doc__
 

@@ -344,7 +344,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
 
     def _accept(self, problem: Problem, result: Result, incremental: bool) -> None:
         require_finite(result.theta)
-        if not self.early_stopping:  # which returns to the best weights, from before any divergence
+        # Early stopping returns to the best weights, from before any divergence.
+        if not (self.early_stopping or result.interrupted):
             require_finite(result.loss)
         vars(self).update(self._attributes(problem.net, result.theta))
         self.n_iter_ = int(result.n_iter.max())
@@ -371,7 +372,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         self.validation_scores_ = scores if held_out else None
         best = self._of_members([t.best_score for t in trainings])
         self.best_validation_score_ = best if early else None
-        if not (result.converged.all() or incremental):
+        if not (result.converged.all() or incremental or result.interrupted):
             self._warn_not_converged(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet."
