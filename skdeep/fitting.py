@@ -12,6 +12,7 @@ from sklearn.callback._callback_support import callback_management_context
 
 from .base import Model, finish, unchanged_on_error
 from .batch import solve_many
+from .callbacks import refuse_shared
 from .interrupts import scope
 
 # Share of the free memory that a stack may work on unless the user sets a limit.
@@ -244,6 +245,7 @@ def fit_many(
     estimators = list(estimators)
     if len({id(estimator) for estimator in estimators}) < len(estimators):
         raise ValueError("An estimator stands in the list twice: pass a clone of it.")
+    refuse_shared(estimators)
     params = {} if sample_weight is None else {"sample_weight": sample_weight}
     stackable = not get_config()["array_api_dispatch"]
     outcome: list = [None] * len(estimators)

@@ -41,6 +41,9 @@ class Problem:
         Where earlier training of each model stopped, to go on from there.
     monitors : list of M callables or None, optional
         ``monitor(epoch, theta, loss) -> bool`` runs after each epoch; True ends that model's fit.
+    checkpoint : Record, optional
+        Its ``state`` is where the solver left this problem in another process, or None;
+        ``after_epoch(epoch, last, state)`` may call ``state()`` and write it down.
     """
 
     solver: str
@@ -57,6 +60,7 @@ class Problem:
     validation: list | None = None
     states: list | None = None
     monitors: list | None = None
+    checkpoint: Any = None
 
     @property
     def n_models(self) -> int:

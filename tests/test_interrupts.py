@@ -152,8 +152,8 @@ def test_a_step_is_made_whole(more, monkeypatch):
         model.fit(X, Y)
     assert_same(model, expected)
     (training,), (same,) = model._trainings, expected._trainings
-    assert training.step == same.step == 2
-    np.testing.assert_array_equal(training.slots, same.slots)
+    assert training["step"] == same["step"] == 2
+    np.testing.assert_array_equal(training["slots"], same["slots"])
 
 
 def test_the_epochs_done_are_counted(backend):

@@ -27,6 +27,9 @@ from .training import Clock, Training, finished, learning_rates, note_progress, 
 # Share of the old running means and variances that a batch leaves in place.
 MOMENTUM = 0.9
 
+# What there is of each model of a stack, whether it trains on or has ended.
+COUNTED = ("theta", "n_iter", "loss", "converged")
+
 
 def gather(xp, A, idx):
     """Rows ``idx`` (M, b) of ``A`` (n, ...), of shape (M, b, ...)."""
@@ -314,7 +317,7 @@ class _Validation:
 
 
 def _begin(problem: Problem) -> list[Training]:
-    trainings = [t.copy() if t else Training() for t in problem.states or [None] * problem.n_models]
+    trainings = [Training.resume(state) for state in problem.states or [None] * problem.n_models]
     if problem.hyper.keys() & {"dropout", "noise_level"}:
         for training, rng in zip(trainings, problem.rngs, strict=True):
             if training.noise is None:
@@ -337,6 +340,8 @@ class _Run:
         self.n_iter, self.loss = np.zeros(M, dtype=int), np.full(M, np.nan)
         self.converged = np.zeros(M, dtype=bool)
         self.epoch, self.clock = None, Clock()
+        if problem.checkpoint is not None and problem.checkpoint.state is not None:
+            self.restore(problem.checkpoint.state)
 
     def train(self) -> None:
         """Epoch after epoch, until every model is done."""
@@ -357,6 +362,31 @@ class _Run:
                     self.collect()
                     self.stack.keep(going)
                     self.orders = [order for order, goes in zip(orders, going, strict=True) if goes]
+            if self.problem.checkpoint is not None:
+                last = not len(self.stack.models)
+                self.problem.checkpoint.after_epoch(int(self.n_iter.max()), last, self.state)
+
+    def state(self) -> dict:
+        """What it takes to go on in another process: arrays, numbers and texts."""
+        self.collect()
+        return {
+            **{name: getattr(self, name) for name in COUNTED},
+            "models": self.stack.models,
+            "orders": self.orders,
+            "generators": [rng.get_state(legacy=False) for rng in self.problem.rngs],
+            "trainings": [training.state() for training in self.trainings],
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on where :meth:`state` was called."""
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        for rng, left in zip(self.problem.rngs, state["generators"], strict=True):
+            rng.set_state(left)
+        self.trainings = [Training.resume(training) for training in state["trainings"]]
+        problem = replace(self.problem, theta=self.theta)
+        self.stack, self.orders = _Stack(self.backend, problem, self.trainings), state["orders"]
+        self.stack.keep(np.isin(self.stack.models, state["models"]))
 
     def observe(self, i: int, m: int, loss: float) -> dict:
         """What there is to record of the epoch of model m, the i-th in training."""
@@ -384,8 +414,6 @@ class _Run:
         training.epoch += 1
         training.samples += int(self.epoch.lengths[i])
         training.record(**record, seconds=self.clock.lap())
-        if score is not None:
-            training.scores.append(score)
         criterion = score if self.problem.options["early_stopping"] else None
         note_progress(
             self.problem, training, m, record["loss"], criterion, lambda: self.stack.theta_of(i)
@@ -432,8 +460,8 @@ class _Run:
             n_iter=self.n_iter,
             loss=self.loss,
             converged=self.converged,
-            curve=[training.curve for training in self.trainings],
-            states=self.trainings,
+            curve=[training.history.get("loss", []) for training in self.trainings],
+            states=[training.state() for training in self.trainings],
         )
 
 
