@@ -4,24 +4,31 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Self
 
 import numpy as np
+import sklearn
 from array_api_compat import is_torch_array
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .backends import get_backend
+from .backends import NotInstalled, get_backend
 from .backends.base import Backend
 from .batch import solve_many
 from .interrupts import Scope, interruptible, scope
 from .network import affine
 from .problem import Problem, Result
+from .version import __version__
 
 # What a warning's line is looked for outside of.
 INSIDE = {__package__, "sklearn", "joblib", "contextlib"}
+
+# What pickles are stamped with; scikit-learn stamps those of its own classes with the first.
+VERSIONS = {"sklearn": sklearn.__version__, "skdeep": __version__}
 
 # A fit up to its problem, and from the result on.
 Fitting = Generator[tuple[Backend, Problem], Result, None]
@@ -48,7 +55,27 @@ def unchanged_on_error(estimator):
         raise
 
 
-class Model(BaseEstimator):
+class Versioned(BaseEstimator):
+    """Pickles with the versions that it was made with; under others, unpickling warns."""
+
+    def __getstate__(self):
+        return {**super().__getstate__(), **{f"_{name}_version": v for name, v in VERSIONS.items()}}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        for name, current in VERSIONS.items():
+            found = state.pop(f"_{name}_version", "unknown")
+            if found != current:
+                warning = InconsistentVersionWarning(
+                    estimator_name=f"{type(self).__name__} (of {name})",
+                    current_sklearn_version=current,
+                    original_sklearn_version=found,
+                )
+                warnings.warn(warning, stacklevel=2)
+        super().__setstate__(state)
+
+
+class Model(Versioned):
     """Base of the estimators that are fitted by a solver on a backend.
 
     A subclass turns its data into a :class:`~skdeep.problem.Problem` and takes the
@@ -74,6 +101,17 @@ class Model(BaseEstimator):
         if name == "auto":
             name = f"torch:{X.device}" if is_torch_array(X) else "numpy"
         return get_backend(name, self.dtype)
+
+    def _get_backend_to_predict(self, X) -> Backend:
+        """The same; NumPy where a fitted model has come to a machine without that backend.
+
+        What it has learned are NumPy arrays. Nothing else ever falls back.
+        """
+        try:
+            return self._get_backend(X)
+        except NotInstalled as error:
+            tell_once(f"{error}. Fitted models predict with NumPy here.")
+            return get_backend("numpy")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -145,7 +183,7 @@ class LinearClassifier(LinearClassifierMixin, Model):
             If the model is not fitted.
         """
         check_is_fitted(self)
-        backend = self._get_backend(X)
+        backend = self._get_backend_to_predict(X)
         X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
         dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coef_.dtype)
         X, W, b = (
@@ -161,6 +199,12 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INSIDE:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+@cache
+def tell_once(message: str) -> None:
+    """Warn, once in a process."""
+    warn(message)
 
 
 def to_host(X):

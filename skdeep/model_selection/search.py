@@ -9,13 +9,13 @@ from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils._param_validation import Interval
 
-from ..base import unchanged_on_error
+from ..base import Versioned, unchanged_on_error
 from ..interrupts import scope
 from .parallel import StackedParallel
 from .rebinding import rebind
 
 
-class StackedSearch(BaseSearchCV):
+class StackedSearch(Versioned, BaseSearchCV):
     """scikit-learn's search, whose fits of our models run together.
 
     Parameters

@@ -126,19 +126,19 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
         net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
-        self._random_state = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state)
         start = None if first_pass else (self._theta_to_go_on(net), self._trained(incremental))
         data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
-        checkpoint = open_checkpoint(self, backend, self._random_state, data, start)
+        checkpoint = open_checkpoint(self, backend, rng, data, start)
         # The first member is the model that would be trained alone.
         # The others' seeds come from a copy of its generator, which must not draw for them.
-        seeds = copy.deepcopy(self._random_state).randint(2**31, size=self.n_members - 1)
-        rngs = [self._random_state, *map(np.random.RandomState, seeds)]
+        seeds = copy.deepcopy(rng).randint(2**31, size=self.n_members - 1)
+        rngs = [rng, *map(np.random.RandomState, seeds)]
         theta, trainings = start or (
             self._initial_theta(net, rngs, X, sample_weight),
             [None] * self.n_members,
         )
-        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val)
+        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
         n_rows = X.shape[0] if rows is None else len(rows)
         if self.solver in STOCHASTIC_SOLVERS:
             hyper, options = self._stochastic_settings(net, n_rows, incremental)
@@ -288,7 +288,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         """Sample weights with those of the classes; regression has none."""
         return sample_weight
 
-    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
+    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val, rng):
         """Training rows and the validation on others; None for all rows and for no validation."""
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: pass both or neither.")
@@ -300,7 +300,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
             raise ValueError("partial_fit does not support early_stopping=True")
         rows, held_out = train_test_split(
             np.arange(X.shape[0]),
-            random_state=self._random_state,
+            random_state=rng,
             test_size=self.validation_fraction,
             stratify=y if is_classifier(self) and y.shape[1] == 1 else None,
         )
@@ -459,7 +459,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
     def _predict_raw(self, X) -> np.ndarray:
         """Probabilities or means of shape (n_samples, n_outputs), averaged over the members."""
         check_is_fitted(self)
-        backend = self._get_backend(X)
+        backend = self._get_backend_to_predict(X)
         X = validate_data(self, to_host(X), accept_sparse=["csr", "csc"], reset=False)
         net, theta, X = self._arrays(backend, X)
         raw = backend.kernel(network.forward)(backend.xp, net, theta, X)

@@ -105,7 +105,7 @@ class _Stack:
             backend.asarray(
                 np.stack(
                     [
-                        t.slots[i].astype(dtype) if t.slots else np.zeros_like(theta)
+                        t.slots[i].astype(dtype) if len(t.slots) else np.zeros_like(theta)
                         for t, theta in zip(trainings, problem.theta.astype(dtype), strict=True)
                     ]
                 ),
@@ -140,7 +140,7 @@ class _Stack:
         """Leave with each model what it needs to go on."""
         slots = [self.backend.to_numpy(slot) for slot in self.slots]
         for i, m in enumerate(self.models):
-            self.trainings[m].slots = [np.array(slot[i]) for slot in slots]
+            self.trainings[m].slots = np.array([slot[i] for slot in slots])
             self.trainings[m].step = int(self.step[i, 0])
 
 

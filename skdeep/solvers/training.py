@@ -1,6 +1,7 @@
 """How far a model has been trained: its counters, its record, and when it is done."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,7 @@ class Training:
     the solver, to be kept in estimators and files, is a dictionary of arrays, numbers and lists.
     """
 
-    slots: list = field(default_factory=list)
+    slots: Sequence = ()
     step: int = 0
     epoch: int = 0
     samples: int = 0
@@ -54,7 +55,7 @@ class Training:
 def restarted(state: dict | None) -> dict | None:
     """The same training under a new optimizer, as a warm start begins it."""
     # As in scikit-learn, a warm start that finds no better score ends where it ends.
-    anew = {"slots": [], "step": 0, "epoch": 0, "plateaus": 0, "best_theta": None}
+    anew = {"slots": (), "step": 0, "epoch": 0, "plateaus": 0, "best_theta": None}
     return state and {**state, **anew}
 
 
