@@ -144,6 +144,7 @@ class Model(Versioned):
             except KeyboardInterrupt as interrupt:
                 if not (around.keeps and hasattr(interrupt, "result")):
                     fitting.throw(interrupt)
+                    raise
                 self._end_early(fitting, interrupt.result, around)
             except BaseException as error:
                 # The fit has to know, or it would undo nothing while the traceback keeps it alive.
@@ -156,10 +157,10 @@ class Model(Versioned):
     def _end_early(self, fitting: Fitting, result: Result, around: Scope) -> None:
         """Take in what an interrupt has left; another one is not to lose that."""
         with interruptible() as whole, whole:
-            if not around.interrupted:  # or a fit inside this one has said so
-                warn("Training interrupted by user.")
-            around.interrupted = True
             finish(fitting, result)
+            said, around.interrupted = around.interrupted, True
+            if not said:  # by a fit inside this one
+                warn("Training interrupted by user.")
 
 
 class LinearClassifier(LinearClassifierMixin, Model):

@@ -127,7 +127,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
         self.n_outputs_ = y.shape[1]
         net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
         rng = check_random_state(self.random_state)
-        start = None if first_pass else (self._theta_to_go_on(net), self._trained(incremental))
+        start = (
+            None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
+        )
         data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
         checkpoint = open_checkpoint(self, backend, rng, data, start)
         # The first member is the model that would be trained alone.
@@ -383,7 +385,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, Model):
                 "optimization hasn't converged yet."
             )
 
-    def _trained(self, incremental: bool) -> list:
+    def _earlier_training(self, incremental: bool) -> list:
         """What each member's training has left to go on from; None where there is nothing."""
         if not hasattr(self, "_trainings"):
             return [None] * self.n_members
