@@ -4,7 +4,6 @@ from .backends import register_backend
 from .discriminant_analysis import LinearDiscriminantAnalysis
 from .discriminant_analysis import LinearDiscriminantAnalysis as LDA
 from .fitting import fit_many
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = ["LDA", "LinearDiscriminantAnalysis", "fit_many", "register_backend", "__version__"]

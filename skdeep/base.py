@@ -4,22 +4,27 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Self
 
 import numpy as np
+import sklearn
 from array_api_compat import is_torch_array
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .array_api import to_host
-from .backends import get_backend
+from .backends import NotInstalled, get_backend
 from .backends.base import Backend
 from .batch import solve_many
+from .interrupts import Scope, interruptible, scope
 from .network import affine
 from .problem import Problem, Result
+from .version import __version__
 
 # Entries of rows that are cast at once: the copy stays in the cache of a CPU core.
 AT_ONCE = 2**16
@@ -32,6 +37,9 @@ NUMPY_TYPES = (
     Options(type, {np.float32, np.float64}),
     Options(np.dtype, {np.dtype("float32"), np.dtype("float64")}),
 )
+
+# What pickles are stamped with; scikit-learn stamps those of its own classes with the first.
+VERSIONS = {"sklearn": sklearn.__version__, "skdeep": __version__}
 
 # A fit up to its problem, and from the result on.
 Fitting = Generator[tuple[Backend, Problem], Result, None]
@@ -58,7 +66,27 @@ def unchanged_on_error(estimator):
         raise
 
 
-class Model(BaseEstimator):
+class Versioned(BaseEstimator):
+    """Pickles with the versions that it was made with; under others, unpickling warns."""
+
+    def __getstate__(self):
+        return {**super().__getstate__(), **{f"_{name}_version": v for name, v in VERSIONS.items()}}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        for name, current in VERSIONS.items():
+            found = state.pop(f"_{name}_version", "unknown")
+            if found != current:
+                warning = InconsistentVersionWarning(
+                    estimator_name=f"{type(self).__name__} (of {name})",
+                    current_sklearn_version=current,
+                    original_sklearn_version=found,
+                )
+                warnings.warn(warning, stacklevel=2)
+        super().__setstate__(state)
+
+
+class Model(Versioned):
     """Base of the estimators that are fitted by a solver on a backend.
 
     A subclass turns its data into a :class:`~skdeep.problem.Problem` and takes the
@@ -85,6 +113,17 @@ class Model(BaseEstimator):
             name = f"torch:{X.device}" if is_torch_array(X) else "numpy"
         return get_backend(name, self._dtype_name)
 
+    def _get_backend_to_predict(self, X) -> Backend:
+        """The same; NumPy where a fitted model has come to a machine without that backend.
+
+        What it has learned are NumPy arrays. Nothing else ever falls back.
+        """
+        try:
+            return self._get_backend(X)
+        except NotInstalled as error:
+            tell_once(f"{error}. Fitted models predict with NumPy here.")
+            return get_backend("numpy")
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
@@ -110,17 +149,33 @@ class Model(BaseEstimator):
     def _complete(self, fitting: Fitting) -> Self:
         """Run a fit that is written as a generator: solve what it yields, send it the result.
 
-        Fits that have come as far as their problems can be solved together; see ``fit_many``.
+        Fits that have come as far as their problems can be solved together; see ``fit_many``. As
+        in scikit-learn, one that is interrupted in mini-batch training ends with what it has.
         """
-        backend, problem = next(fitting)
-        try:
-            result = self._solve(backend, problem)
-        except BaseException as error:
-            # The fit has to know, or it would undo nothing while the traceback keeps it alive.
-            fitting.throw(error)
-            raise
-        finish(fitting, result)
+        with scope(keeps=True) as around:
+            backend, problem = next(fitting)
+            try:
+                result = self._solve(backend, problem)
+            except KeyboardInterrupt as interrupt:
+                if not (around.keeps and hasattr(interrupt, "result")):
+                    fitting.throw(interrupt)
+                    raise
+                self._end_early(fitting, interrupt.result, around)
+            except BaseException as error:
+                # The fit has to know, or it would undo nothing while the traceback keeps it alive.
+                fitting.throw(error)
+                raise
+            else:
+                finish(fitting, result)
         return self
+
+    def _end_early(self, fitting: Fitting, result: Result, around: Scope) -> None:
+        """Take in what an interrupt has left; another one is not to lose that."""
+        with interruptible() as whole, whole:
+            finish(fitting, result)
+            said, around.interrupted = around.interrupted, True
+            if not said:  # by a fit inside this one
+                warn("Training interrupted by user.")
 
 
 class LinearClassifier(LinearClassifierMixin, Model):
@@ -144,7 +199,7 @@ class LinearClassifier(LinearClassifierMixin, Model):
             If the model is not fitted.
         """
         check_is_fitted(self)
-        backend = self._get_backend(X)
+        backend = self._get_backend_to_predict(X)
         X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
         dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coef_.dtype)
         W, b = (backend.asarray(array, dtype) for array in (self.coef_.T[None], self.intercept_))
@@ -165,6 +220,12 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INSIDE:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+@cache
+def tell_once(message: str) -> None:
+    """Warn, once in a process."""
+    warn(message)
 
 
 def require_finite(*arrays: np.ndarray) -> None:

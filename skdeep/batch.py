@@ -23,6 +23,7 @@ def _key(problem: Problem):
         frozenset(problem.options.items()),
         problem.rngs is None,
         problem.validation is None,
+        id(problem.checkpoint),  # a file is of one problem
     )
 
 
@@ -128,10 +129,13 @@ def _join(results: Sequence[Result]) -> Result:
 
 
 def solve_stack(backend, problem: Problem, max_memory: float = float("inf")) -> Result:
-    """Solve a stack in pieces that each work on at most ``max_memory`` bytes."""
+    """Solve a stack in pieces that each work on at most ``max_memory`` bytes.
+
+    One that is written down is a single piece.
+    """
     solver = get_solver(problem.solver)
     at_once = max(1, int(min(max_memory / max(solver.memory(problem), 1.0), problem.n_models)))
-    if at_once >= problem.n_models:
+    if at_once >= problem.n_models or problem.checkpoint is not None:
         return solver.solve(backend, problem)
     starts = range(0, problem.n_models, at_once)
     return _join([solver.solve(backend, problem.take(slice(i, i + at_once))) for i in starts])

@@ -433,7 +433,7 @@ class LinearDiscriminantAnalysis(
                 "transform not implemented for 'lsqr' solver (use 'svd' or 'eigen')."
             )
         check_is_fitted(self)
-        backend = self._get_backend(X)
+        backend = self._get_backend_to_predict(X)
         X = validate_data(
             self, to_host(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )

@@ -12,8 +12,10 @@ from sklearn import config_context, get_config
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .base import Model, finish
+from .base import Model, finish, unchanged_on_error
 from .batch import solve_many
+from .callbacks import refuse_shared
+from .interrupts import scope
 
 # Share of the free memory that a stack may work on unless the user sets a limit.
 MEMORY_SHARE = 0.25
@@ -84,6 +86,12 @@ class Fit:
     def fail(self, error: Exception) -> None:
         """Raise an error inside the fit, in place of a result."""
         self._guarded(lambda: self._fitting.throw(error))
+
+    def close(self) -> None:
+        """Leave the estimator as it was if the fit has not come to its end."""
+        if self._fitting is not None:
+            self._fitting.close()
+        self._open.close()
 
     def _finish(self, result) -> None:
         with config_context(skip_parameter_validation=True):
@@ -249,21 +257,25 @@ def fit_many(
     estimators = list(estimators)
     if len({id(estimator) for estimator in estimators}) < len(estimators):
         raise ValueError("An estimator stands in the list twice: pass a clone of it.")
+    refuse_shared(estimators)
     params = {} if sample_weight is None else {"sample_weight": sample_weight}
     stackable = not get_config()["array_api_dispatch"]
     outcome: list = [None] * len(estimators)
     fits = {}
-    for i, estimator in enumerate(estimators):
-        if stackable and can_wait(estimator):
-            fits[i] = Fit(estimator, X, y, **params)
-            fits[i].begin()
-            continue
-        try:
-            estimator.fit(X, y, **params) if y is not None else estimator.fit(X, **params)
-        except Exception as error:
-            outcome[i] = error
-    share(list(fits.values()))
-    complete(list(fits.values()), max_memory)
+    with scope(keeps=False), ExitStack() as undo:
+        for i, estimator in enumerate(estimators):
+            undo.enter_context(unchanged_on_error(estimator))
+            if stackable and can_wait(estimator):
+                fits[i] = Fit(estimator, X, y, **params)
+                undo.callback(fits[i].close)
+                fits[i].begin()
+                continue
+            try:
+                estimator.fit(X, y, **params) if y is not None else estimator.fit(X, **params)
+            except Exception as error:
+                outcome[i] = error
+        share(list(fits.values()))
+        complete(list(fits.values()), max_memory)
     for i, fit in fits.items():
         outcome[i] = fit.error
     errors = [error for error in outcome if error is not None]

@@ -32,14 +32,17 @@ class IterationMonitor:
         return None if theta is None else lambda: self.attributes(theta)
 
     def __call__(self, iteration: int, theta: np.ndarray, loss: float) -> bool:
-        stop = self.task.call_on_fit_task_end(
+        # A callback may be interrupted; its task has ended all the same.
+        task, self.task = self.task, None
+        stop = task.call_on_fit_task_end(
             estimator=self.estimator, **self.data, reconstruction_attributes=self._fitted(theta)
         )
         self.task = self._begin(theta)
         return stop
 
     def close(self) -> None:
-        self.task.call_on_fit_task_end(estimator=self.estimator)
+        if self.task is not None:
+            self.task.call_on_fit_task_end(estimator=self.estimator)
 
 
 class ModelTask:

@@ -47,6 +47,9 @@ class Problem:
         Where earlier training of each model stopped, to go on from there.
     monitors : list of M callables or None, optional
         ``monitor(epoch, theta, loss) -> bool`` runs after each epoch; True ends that model's fit.
+    checkpoint : Record, optional
+        Its ``state`` is where the solver left this problem in another process, or None;
+        ``after_epoch(epoch, last, state)`` may call ``state()`` and write it down.
     """
 
     solver: str
@@ -63,6 +66,7 @@ class Problem:
     validation: list | None = None
     states: list | None = None
     monitors: list | None = None
+    checkpoint: Any = None
 
     @property
     def n_models(self) -> int:
@@ -132,7 +136,7 @@ class Result:
     n_iter : ndarray of shape (M,)
         Iterations or epochs done.
     loss : ndarray of shape (M,)
-        Final value of the objective.
+        Final value of the objective; NaN if an interrupt came before any.
     converged : ndarray of bool of shape (M,)
         Whether the stopping rule was met.
     curve : list of M lists, optional
@@ -141,6 +145,8 @@ class Result:
         What ``Problem.states`` takes to go on from here.
     extra : dict of str to array, optional
         What else a solver found; each array leads with M.
+    interrupted : bool, default=False
+        Whether this is what an interrupt has left.
     """
 
     theta: np.ndarray
@@ -150,3 +156,4 @@ class Result:
     curve: list | None = None
     states: list | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    interrupted: bool = False

@@ -105,7 +105,7 @@ def test_stack_of_seven_unlike_models(digits, case, backend):
         np.testing.assert_allclose(result.curve[0], alone.curve[0], rtol=1e-8)
         assert result.n_iter == alone.n_iter
         assert result.converged == alone.converged
-        assert result.states[0].samples == alone.states[0].samples
+        assert result.states[0]["samples"] == alone.states[0]["samples"]
     assert len({int(r.n_iter[0]) for r in together}) > 1, "the models should end at other epochs"
 
 

@@ -23,14 +23,15 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 # From the ground up: a module imports from its own package and from the layers below its own. A
 # package counts as one module; `__init__` is the package's own, with the public names.
 LAYERS = [
-    {"activations", "losses", "initializers", "optimizers", "schedules"},
+    {"version", "activations", "losses", "initializers", "optimizers", "schedules"},
     {"network"},
-    {"regularization", "problem", "threads"},
+    {"regularization", "problem", "threads", "interrupts", "storage"},
     {"solvers"},
     {"backends"},
     {"batch"},
     {"monitoring", "stochastic", "array_api"},
     {"base"},
+    {"callbacks"},
     {"fitting"},
     {"linear_model", "discriminant_analysis", "neural_network", "datasets"},
     {"autoencoder", "model_selection", "inspection"},

@@ -9,6 +9,11 @@ from importlib.metadata import entry_points
 
 from .base import Backend
 
+
+class NotInstalled(ValueError):
+    """The package that a backend needs is not there."""
+
+
 Factory = Callable[[str | None, str | None], Backend]
 
 ENTRY_POINT_GROUP = "skdeep.backends"
@@ -26,7 +31,7 @@ def _torch(device: str | None, dtype: str | None) -> Backend:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ValueError(
+        raise NotInstalled(
             "backend='torch' needs PyTorch, which is not installed: pip install 'skdeep[torch]'"
         ) from error
     return make_backend(device, dtype)

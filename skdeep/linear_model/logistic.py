@@ -23,10 +23,12 @@ from ..base import (
     unchanged_on_error,
     warn,
 )
+from ..callbacks import open_checkpoint
 from ..losses import sigmoid, softmax
 from ..monitoring import watched
 from ..network import Network
 from ..problem import Problem, Result
+from ..solvers.training import restarted, without_records
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .logistic_problem import (
     ALGORITHMS,
@@ -414,6 +416,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             theta = self._start(X.shape[1], self._compute_dtype(X), incremental)
             stochastic = self.solver in STOCHASTIC_SOLVERS
             if stochastic:
+                rng = check_random_state(self.random_state)
+                training = self._training(theta, incremental)
+                start = None if theta is None else (theta, [training])
+                data = (X, codes, weights)
                 problem = make_stochastic_problem(
                     self,
                     X,
@@ -422,9 +428,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     self._compute_dtype(X),
                     weights=weights,
                     theta=theta,
-                    rng=check_random_state(self.random_state),
-                    training=self._training(theta, incremental),
+                    rng=rng,
+                    training=training,
                     incremental=incremental,
+                    checkpoint=open_checkpoint(self, backend, rng, data, start),
                 )
             else:
                 problem = self._problem(X, codes, weights, [penalty], theta=theta)
@@ -439,13 +446,17 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     # As in scikit-learn there is always one iteration to look at.
                     problem.monitors[0](0, problem.theta[0], np.nan)
                 result = yield backend, problem
-                require_finite(result.theta, result.loss)
+                require_finite(result.theta)
+                if not result.interrupted:
+                    require_finite(result.loss)
                 vars(self).update(attributes(result.theta[0]))
                 self.n_iter_ = result.n_iter.astype(np.int32)
                 if stochastic:
                     self._record(result)
-                if not incremental:
+                if not (incremental or result.interrupted):
                     self._warn(result)
+            if problem.checkpoint is not None and not result.interrupted:
+                problem.checkpoint.remove()
 
     def _encode(self, y, incremental: bool, classes) -> np.ndarray:
         """Class indices of the rows; sets ``classes_`` unless training goes on."""
@@ -469,16 +480,17 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         if theta is None or training is None:
             return None
         solver, training = training
+        training = {**training, "history": self.history_}
         # Another optimizer's slots mean something else.
-        return training if incremental and solver == self.solver else training.restart()
+        return training if incremental and solver == self.solver else restarted(training)
 
     def _record(self, result: Result) -> None:
         """The attributes about mini-batch training."""
-        (training,) = result.states
-        self._trained = self.solver, training
-        self.n_iter_ = np.array([training.epoch], dtype=np.int32)
+        (state,), (curve,) = result.states, result.curve
+        self._trained = self.solver, without_records(state)
+        self.n_iter_ = np.array([state["epoch"]], dtype=np.int32)
         self.loss_ = float(result.loss[0])
-        self.loss_curve_, self.history_ = training.curve, training.history
+        self.loss_curve_, self.history_ = curve, state["history"]
 
     def _resolve_penalty(self) -> "Penalty":
         """What ``penalty``, ``l1_ratio`` and ``C`` ask for, with scikit-learn's warnings."""

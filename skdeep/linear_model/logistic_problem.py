@@ -225,7 +225,7 @@ def make_problem(
 
 def make_stochastic_problem(
     estimator, X, codes: np.ndarray, penalty: Penalty, dtype: str, *, weights, theta, rng, training,
-    incremental: bool,
+    incremental: bool, checkpoint,
 ) -> Problem:  # fmt: skip
     """The problem of one model that mini-batches train, as the estimator's parameters say.
 
@@ -234,10 +234,12 @@ def make_stochastic_problem(
 
     Parameters
     ----------
-    training : Training or None
+    training : dict or None
         What earlier training left.
     incremental : bool
         Whether to make a single epoch.
+    checkpoint : Record or None
+        Where the fit is written down.
     """
     n_classes, n_rows = len(estimator.classes_), X.shape[0]
     net = make_net(X.shape[1], n_classes, estimator.fit_intercept)
@@ -257,6 +259,7 @@ def make_stochastic_problem(
         weights=weights,
         rngs=[rng],
         states=[training],
+        checkpoint=checkpoint,
     )
 
 

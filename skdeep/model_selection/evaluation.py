@@ -21,6 +21,7 @@ from sklearn.utils.validation import _check_method_params, _num_samples
 
 from ..base import Model
 from ..fitting import Fit, can_wait, complete, share
+from ..interrupts import scope
 from .discriminants import begin_all, follow, is_discriminant, lighten, one_pass
 from .pipelines import Prefix, can_be_split, final_step, prefix_key
 from .scoring import accuracies, asks_only_methods, is_accuracy
@@ -136,6 +137,7 @@ def folds(tasks: list[Task]) -> Iterator[list[Task]]:
     return iter(groups.values())
 
 
+@scope(keeps=False)
 def evaluate(tasks: list[Task], n_threads: int = 1) -> list[dict]:
     """The results of ``_fit_and_score`` for the tasks, in their order.
 
@@ -169,7 +171,7 @@ def _evaluate(groups, candidates, finite: bool, shared: bool, n_threads: int) ->
             begin_all(candidates or ())
         if not candidates:
             for fold in together:
-                fold.fits = _begin(fold, finite)
+                fold.fits = _begin(fold, finite, contexts)
         if shared:
             share_rows(tasks[0].X, [(fold.train.rows, fold.fits) for fold in together])
         fits = candidates or [fit for fold in together for fit in fold.fits]
@@ -212,8 +214,11 @@ def _enter(fold: Fold, contexts: ExitStack) -> None:
             fold.call("call_on_fit_task_begin", task)
 
 
-def _begin(fold: Fold, finite: bool) -> list[Fit]:
-    """Begin the fits, after the steps before them; none if one of those fails."""
+def _begin(fold: Fold, finite: bool, contexts: ExitStack) -> list[Fit]:
+    """Begin the fits, after the steps before them; none if one of those fails.
+
+    Where the contexts end before the fits do, callbacks are torn down.
+    """
     first, X, y, fit_params = (
         fold.tasks[0].estimator,
         fold.train.numbers,
@@ -233,6 +238,7 @@ def _begin(fold: Fold, finite: bool) -> list[Fit]:
     with config_context(assume_finite=finite):
         for task in fold.tasks:
             fit = Fit(final_step(task.estimator), X, y, **fit_params)
+            contexts.callback(fit.close)
             if is_discriminant(fit.estimator):
                 follow(fit, leaders)
             fit.begin()

@@ -8,6 +8,8 @@ from sklearn import get_config
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
 
+from ..callbacks import refuse_shared
+from ..interrupts import scope
 from ..linear_model import Perceptron
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
@@ -20,8 +22,10 @@ class StackedParallel(Parallel):
     Other calls go their usual way, one by one. The results come in the order of the calls.
     """
 
+    @scope(keeps=False)
     def __call__(self, iterable):
         calls = list(iterable)
+        refuse_shared(args[0] for _, args, _ in calls if args)
         tasks = [self._task(i, *call) for i, call in enumerate(calls)]
         stacked = [task for task in tasks if task is not None]
         alone = [call for call, task in zip(calls, tasks, strict=True) if task is None]

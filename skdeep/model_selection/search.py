@@ -6,12 +6,14 @@ from sklearn import model_selection
 from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 
+from ..base import Versioned, unchanged_on_error
 from ..fitting import MAX_MEMORY
+from ..interrupts import scope
 from .parallel import StackedParallel
 from .rebinding import rebind
 
 
-class StackedSearch(BaseSearchCV):
+class StackedSearch(Versioned, BaseSearchCV):
     """scikit-learn's search, whose fits of our models run together.
 
     Parameters
@@ -30,7 +32,8 @@ class StackedSearch(BaseSearchCV):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, **params):
-        return self._fit(X, y, **params)
+        with scope(keeps=False), unchanged_on_error(self):
+            return self._fit(X, y, **params)
 
     fit.__doc__ = BaseSearchCV.fit.__doc__
 

@@ -420,7 +420,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         codes : ndarray of shape (n_samples, n_code)
         """
         check_is_fitted(self)
-        backend, X = self._get_backend(X), validate_data(self, to_host(X), reset=False)
+        backend, X = self._get_backend_to_predict(X), validate_data(self, to_host(X), reset=False)
         net, theta, X = self._arrays(backend, X)
         hidden = network.hidden_layers(backend.xp, net, theta, X)
         return backend.to_numpy(hidden[len(hidden) // 2])[0]
@@ -438,7 +438,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         X_original : ndarray of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        backend = self._get_backend(X)
+        backend = self._get_backend_to_predict(X)
         codes = check_array(to_host(X), dtype=(np.float64, np.float32), input_name="X")
         n_code = self._n_features_out
         if codes.shape[1] != n_code:

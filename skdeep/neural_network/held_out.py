@@ -15,7 +15,7 @@ from ..stochastic import STOCHASTIC_SOLVERS
 class ScoredOnHeldOutRows:
     """Part of the multi-layer perceptrons: rows to validate on, given to ``fit`` or split off."""
 
-    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val):
+    def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val, rng):
         """Training rows and the validation on others; None for all rows and for no validation."""
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: pass both or neither.")
@@ -27,7 +27,7 @@ class ScoredOnHeldOutRows:
             raise ValueError("partial_fit does not support early_stopping=True")
         rows, held_out = train_test_split(
             np.arange(X.shape[0]),
-            random_state=self._random_state,
+            random_state=rng,
             test_size=self.validation_fraction,
             stratify=y if is_classifier(self) and y.shape[1] == 1 else None,
         )

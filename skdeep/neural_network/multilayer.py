@@ -4,6 +4,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn import config_context
@@ -26,10 +27,12 @@ from ..base import (
     unchanged_on_error,
     warn,
 )
+from ..callbacks import open_checkpoint
 from ..initializers import INITIALIZERS
 from ..losses import Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, cancel
+from ..solvers.training import restarted, without_records
 from ..stochastic import (
     CONSTRAINTS,
     STOCHASTIC_SOLVERS,
@@ -123,6 +126,8 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             with watched(self, context, problem, y, sample_weight, attributes) as problem:
                 result = yield backend, problem
                 self._accept(problem, result, incremental, backend)
+            if problem.checkpoint is not None and not result.interrupted:
+                problem.checkpoint.remove()
 
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
@@ -138,23 +143,24 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
         net = self._network((X.shape[1], *hidden, self.n_outputs_), backend)
-        self._random_state = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state)
+        start = (
+            None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
+        )
+        data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
+        checkpoint = open_checkpoint(self, backend, rng, data, start)
         # The first member is the model that would be trained alone.
         # The others' seeds come from a copy of its generator, which must not draw for them.
-        seeds = copy.deepcopy(self._random_state).randint(2**31, size=self.n_members - 1)
-        rngs = [self._random_state, *map(np.random.RandomState, seeds)]
-        if first_pass:
-            theta = self._initial_theta(net, rngs, X, sample_weight)
-            trainings = [None] * self.n_members
-        else:
-            theta = self._theta_to_go_on(net)
-            trainings = getattr(self, "_trainings", [None] * self.n_members)
-        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val)
+        seeds = copy.deepcopy(rng).randint(2**31, size=self.n_members - 1)
+        rngs = [rng, *map(np.random.RandomState, seeds)]
+        theta, trainings = start or (
+            self._initial_theta(net, rngs, X, sample_weight),
+            [None] * self.n_members,
+        )
+        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
         n_rows = X.shape[0] if rows is None else len(rows)
         if self.solver in STOCHASTIC_SOLVERS:
             hyper, options = self._stochastic_settings(net, n_rows, incremental)
-            if not incremental:
-                trainings = [None if t is None else t.restart() for t in trainings]
         else:
             total = n_rows if sample_weight is None else sample_weight.sum()
             names = {"lbfgs": ("tol", "max_iter", "max_fun"), "lm": ("tol", "max_iter")}
@@ -177,6 +183,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             rngs=rngs,
             validation=None if validation is None else [validation] * self.n_members,
             states=trainings,
+            checkpoint=checkpoint,
         )
 
     def _hidden_units(self) -> list[int]:
@@ -314,7 +321,8 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
 
     def _accept(self, problem: Problem, result: Result, incremental: bool, backend) -> None:
         require_finite(result.theta)
-        if not self.early_stopping:  # which returns to the best weights, from before any divergence
+        # Early stopping returns to the best weights, from before any divergence.
+        if not (self.early_stopping or result.interrupted):
             require_finite(result.loss)
         for name in NORMS:  # of an earlier fit
             vars(self).pop(name, None)
@@ -334,23 +342,41 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
                     "max_iter or scale the data."
                 )
             return
-        trainings = self._trainings = result.states
-        # scikit-learn's names for what they hold.
-        self._optimizer, self._no_improvement_count = trainings[0], trainings[0].stalled
-        self.t_ = trainings[0].samples
+        states = result.states
+        self._trainings = [without_records(state) for state in states]
+        self.t_ = states[0]["samples"]
         held_out, early = problem.validation is not None, self.early_stopping
-        self.loss_curve_ = self._of_members([t.curve for t in trainings])
-        self.history_ = self._of_members([t.history for t in trainings])
-        self.best_loss_ = None if early else self._of_members([t.best_loss for t in trainings])
-        scores = self._of_members([t.scores for t in trainings])
+        self.loss_curve_ = self._of_members(result.curve)
+        histories = [state["history"] for state in states]
+        self.history_ = self._of_members(histories)
+        self.best_loss_ = None if early else self._of_members([s["best_loss"] for s in states])
+        scores = self._of_members([h.get("validation_score", []) for h in histories])
         self.validation_scores_ = scores if held_out else None
-        best = self._of_members([t.best_score for t in trainings])
+        best = self._of_members([s["best_score"] for s in states])
         self.best_validation_score_ = best if early else None
-        if not (result.converged.all() or incremental):
+        if not (result.converged.all() or incremental or result.interrupted):
             self._warn_not_converged(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet."
             )
+
+    def _earlier_training(self, incremental: bool) -> list:
+        """What each member's training has left to go on from; None where there is nothing."""
+        if not hasattr(self, "_trainings"):
+            return [None] * self.n_members
+        histories = [self.history_] if self.n_members == 1 else self.history_
+        states = [{**t, "history": h} for t, h in zip(self._trainings, histories, strict=True)]
+        return states if incremental else list(map(restarted, states))
+
+    # scikit-learn's names for what the first member's training has left.
+
+    @property
+    def _optimizer(self):
+        return SimpleNamespace(**self._trainings[0])
+
+    @property
+    def _no_improvement_count(self):
+        return self._trainings[0]["stalled"]
 
     def _of_members(self, values: list):
         """The only member's value, or the list of all members'."""
@@ -409,7 +435,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
     def _predict_raw(self, X) -> np.ndarray:
         """Probabilities or means of shape (n_samples, n_outputs), averaged over the members."""
         check_is_fitted(self)
-        backend = self._get_backend(X)
+        backend = self._get_backend_to_predict(X)
         X = validate_data(self, to_host(X), accept_sparse=["csr", "csc"], reset=False)
         return self._predicted(backend, X)
 

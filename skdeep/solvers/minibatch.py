@@ -4,12 +4,13 @@ Each model draws its own permutations, so a stack trains as separate fits would.
 counters; the mathematics is in ``network``, ``optimizers``, ``schedules`` and ``regularization``.
 """
 
-import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
+from ..interrupts import Whole, check, interruptible
 from ..network import (
     backpropagate,
     forward,
@@ -25,6 +26,9 @@ from .training import Clock, Training, finished, learning_rates, note_progress, 
 
 # Share of the old running means and variances that a batch leaves in place.
 MOMENTUM = 0.9
+
+# What there is of each model of a stack, whether it trains on or has ended.
+COUNTED = ("theta", "n_iter", "loss", "converged")
 
 
 def gather(xp, A, idx):
@@ -118,7 +122,7 @@ class _Stack:
             backend.asarray(
                 np.stack(
                     [
-                        t.slots[i].astype(dtype) if t.slots else np.zeros_like(theta)
+                        t.slots[i].astype(dtype) if len(t.slots) else np.zeros_like(theta)
                         for t, theta in zip(trainings, problem.theta.astype(dtype), strict=True)
                     ]
                 ),
@@ -153,7 +157,7 @@ class _Stack:
         """Leave with each model what it needs to go on."""
         slots = [self.backend.to_numpy(slot) for slot in self.slots]
         for i, m in enumerate(self.models):
-            self.trainings[m].slots = [np.array(slot[i]) for slot in slots]
+            self.trainings[m].slots = np.array([slot[i] for slot in slots])
             self.trainings[m].step = int(self.step[i, 0])
 
 
@@ -170,12 +174,14 @@ class _Epoch:
         self.lengths = np.array([len(order) for order in orders])
         self.gradient_norms = np.zeros((len(orders), len(self.net.units) - 1))
         self.activations = np.zeros((len(orders), len(self.net.units) - 2))
+        # The objective of the batches so far, and how many they are.
+        self.total, self.done = 0.0, 0
 
     def number(self, name: str):
         """A hyper-parameter for the device."""
         return self.backend.asarray(self.hyper[name], self.problem.dtype)
 
-    def run(self) -> np.ndarray:
+    def run(self, whole: Whole) -> np.ndarray:
         """Train, and return the mean objective of the batches, shape (M,)."""
         problem, stack, xp, dtype = self.problem, self.stack, self.xp, self.problem.dtype
         take = self.backend.kernel(gather)
@@ -188,7 +194,7 @@ class _Epoch:
         rates = learning_rates(problem, stack.models, trainings, stack.step, len(self.steps))
         scale = problem.options["loss_scale"]
 
-        total, last_n = 0.0, None
+        last_n = None
         for step, ((idx, n), rate) in enumerate(zip(self.steps, rates, strict=True), start=1):
             idx = self.backend.asarray(idx)
             # Batches are alike but for the last, unless samples have weights.
@@ -217,26 +223,34 @@ class _Epoch:
                 self.note(self.n_steps == step, X, grad)
             if "clip_norm" in self.hyper:
                 grad = clip_norm(xp, grad, self.number("clip_norm"))
-            stack.step += training
-            before = None if everyone else stack.snapshot()
-            stack.theta, stack.slots = update(
-                xp,
-                stack.theta,
-                grad,
-                stack.slots,
-                _numbers(self.backend, stack.step, dtype),
-                _numbers(self.backend, rate, dtype),
-                **hyper,
-            )
-            if "max_norm" in self.hyper:
-                stack.theta = max_norm(xp, self.net, stack.theta, self.number("max_norm"))
-            if moments is not None:
-                self.average_moments(moments)
-            if before:
-                # Even a zero gradient would move Adam: a model out of batches stands still.
-                stack.restore(before, ~training)
-            total = total + (scale * value + penalty) * share
-        return self.backend.to_numpy(total)
+            with whole:
+                stack.step += training
+                before = None if everyone else stack.snapshot()
+                stack.theta, stack.slots = update(
+                    xp,
+                    stack.theta,
+                    grad,
+                    stack.slots,
+                    _numbers(self.backend, stack.step, dtype),
+                    _numbers(self.backend, rate, dtype),
+                    **hyper,
+                )
+                if "max_norm" in self.hyper:
+                    stack.theta = max_norm(xp, self.net, stack.theta, self.number("max_norm"))
+                if moments is not None:
+                    self.average_moments(moments)
+                if before:
+                    # Even a zero gradient would move Adam: a model out of batches stands still.
+                    stack.restore(before, ~training)
+                self.total = self.total + (scale * value + penalty) * share
+                self.done = step
+        return self.backend.to_numpy(self.total)
+
+    def mean_so_far(self) -> np.ndarray:
+        """The mean objective of the batches done, shape (M,); NaN if there is none."""
+        share = sum(n for _, n in self.steps[: self.done]) / self.lengths
+        with np.errstate(invalid="ignore"):
+            return self.backend.to_numpy(self.total) / share
 
     def batch_weights(self, take, idx, n):
         """Row weights of a batch that sum to one for each model, and what they summed to before.
@@ -323,12 +337,154 @@ class _Validation:
 
 
 def _begin(problem: Problem) -> list[Training]:
-    trainings = [t.copy() if t else Training() for t in problem.states or [None] * problem.n_models]
+    trainings = [Training.resume(state) for state in problem.states or [None] * problem.n_models]
     if problem.hyper.keys() & {"dropout", "noise_level"}:
         for training, rng in zip(trainings, problem.rngs, strict=True):
             if training.noise is None:
                 training.noise = np.random.Generator(np.random.SFC64(rng.randint(2**31)))
     return trainings
+
+
+class _Run:
+    """The bookkeeping of a stack: who trains on, over which rows, and what the others came to."""
+
+    def __init__(self, backend, problem: Problem, whole: Whole):
+        M = problem.n_models
+        self.backend, self.problem, self.whole = backend, problem, whole
+        self.trainings = _begin(problem)
+        self.stack = _Stack(backend, problem, self.trainings)
+        self.data = load(backend, problem)
+        self.validate = (
+            None if problem.validation is None else _Validation(backend, problem, self.data)
+        )
+        self.orders = problem.rows or [np.arange(problem.X.shape[0])] * M
+        self.theta = np.array(problem.theta, dtype=problem.dtype)
+        self.n_iter, self.loss = np.zeros(M, dtype=int), np.full(M, np.nan)
+        self.converged = np.zeros(M, dtype=bool)
+        self.epoch, self.clock = None, Clock()
+        if problem.checkpoint is not None and problem.checkpoint.state is not None:
+            self.restore(problem.checkpoint.state)
+
+    def train(self) -> None:
+        """Epoch after epoch, until every model is done."""
+        while len(self.stack.models):
+            check()
+            models, orders = self.stack.models, self.orders
+            orders = [_permute(self.problem, m, o) for m, o in zip(models, orders, strict=True)]
+            self.orders = orders
+            self.epoch = _Epoch(self.backend, self.problem, self.data, self.stack, orders)
+            losses = self.epoch.run(self.whole).tolist()
+            records = [self.observe(i, m, loss) for i, (m, loss) in enumerate(zip(models, losses))]
+            with self.whole:
+                for i, (m, record) in enumerate(zip(models, records)):
+                    self.note(i, m, record)
+            going = np.array([self.goes_on(i, m) for i, m in enumerate(models)])
+            if not going.all():
+                with self.whole:
+                    self.collect()
+                    self.stack.keep(going)
+                    self.orders = [order for order, goes in zip(orders, going, strict=True) if goes]
+            if self.problem.checkpoint is not None:
+                last = not len(self.stack.models)
+                self.problem.checkpoint.after_epoch(int(self.n_iter.max()), last, self.state)
+
+    def state(self) -> dict:
+        """What it takes to go on in another process: arrays, numbers and texts."""
+        self.collect()
+        return {
+            **{name: getattr(self, name) for name in COUNTED},
+            "models": self.stack.models,
+            "orders": self.orders,
+            "generators": [rng.get_state(legacy=False) for rng in self.problem.rngs],
+            "trainings": [training.state() for training in self.trainings],
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on where :meth:`state` was called."""
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        for rng, left in zip(self.problem.rngs, state["generators"], strict=True):
+            rng.set_state(left)
+        self.trainings = [Training.resume(training) for training in state["trainings"]]
+        problem = replace(self.problem, theta=self.theta)
+        self.stack, self.orders = _Stack(self.backend, problem, self.trainings), state["orders"]
+        self.stack.keep(np.isin(self.stack.models, state["models"]))
+
+    def observe(self, i: int, m: int, loss: float) -> dict:
+        """What there is to record of the epoch of model m, the i-th in training."""
+        epoch, problem = self.epoch, self.problem
+        record = {
+            "loss": loss,
+            # Of the epoch's first step: the counters are still those from before it.
+            "learning_rate": rate_now(problem, self.trainings[m], m, int(epoch.n_steps[i])),
+            "gradient_norm": epoch.gradient_norms[i].tolist(),
+            "mean_activation": epoch.activations[i].tolist(),
+        }
+        say(problem, f"Iteration {self.n_iter[m] + 1}, loss = {loss:.8f}")
+        if self.validate:
+            held_out_loss, score = self.validate(self.stack.theta[i : i + 1, :], m)
+            record |= {"validation_loss": held_out_loss, "validation_score": score}
+            say(problem, f"Validation score: {score:f}")
+        return record
+
+    def note(self, i: int, m: int, record: dict) -> None:
+        """Move the counters of model m past the epoch."""
+        training, score = self.trainings[m], record.get("validation_score")
+        self.n_iter[m] += 1
+        self.loss[m] = record["loss"]
+        training.step = int(self.stack.step[i, 0])
+        training.epoch += 1
+        training.samples += int(self.epoch.lengths[i])
+        training.record(**record, seconds=self.clock.lap())
+        criterion = score if self.problem.options["early_stopping"] else None
+        note_progress(
+            self.problem, training, m, record["loss"], criterion, lambda: self.stack.theta_of(i)
+        )
+
+    def goes_on(self, i: int, m: int) -> bool:
+        """Whether another epoch of model m follows."""
+        problem, training, n_steps = self.problem, self.trainings[m], int(self.epoch.n_steps[i])
+        training.learning_rate = rate_now(problem, training, m, n_steps)
+        self.converged[m] = finished(problem, training, m, n_steps)
+        stopped = self.monitor(i, m)
+        going = np.isfinite(self.loss[m]) and self.n_iter[m] < problem.hyper["max_iter"][m, 0]
+        going &= not (self.converged[m] or stopped)
+        self.converged[m] |= stopped
+        return bool(going)
+
+    def monitor(self, i: int, m: int) -> bool:
+        monitor = self.problem.monitors[m] if self.problem.monitors else None
+        if monitor is None:
+            return False
+        return bool(monitor(self.n_iter[m], self.stack.theta_of(i), self.loss[m]))
+
+    def collect(self) -> None:
+        """Take the models in training as they are now."""
+        self.theta[self.stack.models] = self.backend.to_numpy(self.stack.theta)
+        self.stack.save_slots()
+
+    def interrupted(self) -> Result:
+        """What the models have come to."""
+        models = self.stack.models
+        self.collect()
+        first = self.n_iter[models] == 0
+        if first.any() and self.epoch is not None:
+            self.loss[models] = np.where(first, self.epoch.mean_so_far(), self.loss[models])
+        return replace(self.result(), interrupted=True)
+
+    def result(self) -> Result:
+        if self.problem.options["early_stopping"]:
+            for theta, training in zip(self.theta, self.trainings, strict=True):
+                if training.best_theta is not None:
+                    theta[:] = training.best_theta
+        return Result(
+            theta=self.theta,
+            n_iter=self.n_iter,
+            loss=self.loss,
+            converged=self.converged,
+            curve=[training.history.get("loss", []) for training in self.trainings],
+            states=[training.state() for training in self.trainings],
+        )
 
 
 def solve(backend, problem: Problem) -> Result:
@@ -342,90 +498,20 @@ def solve(backend, problem: Problem) -> Result:
     ``optimizer`` (a name), ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale`` (of the
     reported loss), ``early_stopping``, ``verbose``. A model whose loss is no longer finite stops;
     its result says so with a loss that is not finite.
+
+    A KeyboardInterrupt has the Result so far as its attribute ``result``. Epochs that were not
+    finished are in its ``theta`` only; the loss is the last whole epoch's, or the mean over the
+    batches of a first one, or NaN before the first batch.
     """
-    M, batch_size = problem.n_models, problem.options["batch_size"]
-    trainings = _begin(problem)
-    stack = _Stack(backend, problem, trainings)
-    data = load(backend, problem)
-    validate = None if problem.validation is None else _Validation(backend, problem, data)
-    orders = problem.rows or [np.arange(problem.X.shape[0])] * M
-    theta = np.array(problem.theta, dtype=problem.dtype)
-    n_iter, loss = np.zeros(M, dtype=int), np.full(M, np.nan)
-    converged = np.zeros(M, dtype=bool)
-    clock = Clock()
-
-    def end(i, m):
-        theta[m] = stack.theta_of(i)
-
-    try:
-        while len(stack.models):
-            orders = [_permute(problem, m, o) for m, o in zip(stack.models, orders, strict=True)]
-            epoch = _Epoch(backend, problem, data, stack, orders)
-            losses = epoch.run()
-            going = np.ones(len(stack.models), dtype=bool)
-            for i, m in enumerate(stack.models):
-                training, n_steps = trainings[m], -(-len(orders[i]) // batch_size)
-                loss[m] = losses[i]
-                n_iter[m] += 1
-                # Of the epoch's first step: the counters are still those from before it.
-                rate = rate_now(problem, training, m, n_steps)
-                training.step = int(stack.step[i, 0])
-                training.epoch += 1
-                training.samples += len(orders[i])
-                training.record(
-                    loss=float(losses[i]),
-                    learning_rate=rate,
-                    gradient_norm=epoch.gradient_norms[i].tolist(),
-                    mean_activation=epoch.activations[i].tolist(),
-                )
-                training.learning_rate = rate_now(problem, training, m, n_steps)
-                say(problem, f"Iteration {n_iter[m]}, loss = {loss[m]:.8f}")
-                score = None
-                if validate:
-                    held_out_loss, score = validate(stack.theta[i : i + 1, :], m)
-                    training.record(validation_loss=held_out_loss, validation_score=score)
-                    training.scores.append(score)
-                    say(problem, f"Validation score: {score:f}")
-                training.record(seconds=clock.lap())
-                criterion = score if problem.options["early_stopping"] else None
-                note_progress(
-                    problem, training, m, float(losses[i]), criterion, lambda i=i: stack.theta_of(i)
-                )
-                converged[m] = finished(problem, training, m, n_steps)
-                stopped = _monitor(problem, m, n_iter[m], stack, i, loss[m])
-                done = n_iter[m] >= problem.hyper["max_iter"][m, 0] or not np.isfinite(loss[m])
-                going[i] = not (converged[m] or stopped or done)
-                converged[m] |= stopped
-                if not going[i]:
-                    end(i, m)
-            if not going.all():
-                stack.save_slots()
-                stack.keep(going)
-                orders = [order for order, goes in zip(orders, going, strict=True) if goes]
-    except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=2)
-        converged[stack.models] = True
-        for i, m in enumerate(stack.models):
-            end(i, m)
-        stack.save_slots()
-
-    if problem.options["early_stopping"]:
-        for m, training in enumerate(trainings):
-            if training.best_theta is not None:
-                theta[m] = training.best_theta
-    return Result(
-        theta=theta,
-        n_iter=n_iter,
-        loss=loss,
-        converged=converged,
-        curve=[training.curve for training in trainings],
-        states=trainings,
-    )
-
-
-def _monitor(problem: Problem, m: int, epoch: int, stack: _Stack, i: int, loss: float) -> bool:
-    monitor = problem.monitors[m] if problem.monitors else None
-    return bool(monitor(epoch, stack.theta_of(i), loss)) if monitor else False
+    with interruptible() as whole:
+        run = _Run(backend, problem, whole)
+        try:
+            run.train()
+        except KeyboardInterrupt as interrupt:
+            with whole:
+                interrupt.result = run.interrupted()
+            raise
+    return run.result()
 
 
 def memory(problem: Problem) -> float:

@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..interrupts import check
 from ..problem import Problem, Result
 
 # Iterations in which neither the objective nor the gradient's best size improved measurably, after
@@ -34,6 +35,7 @@ class Run:
     """
 
     def __init__(self, problem: Problem, share: float | None = None, any_step: bool = False):
+        check()
         M = problem.n_models
         hyper = {name: problem.hyper[name][:, 0] for name in ("tol", "max_iter")}
         for name, default in (("max_fun", np.inf), ("ftol", -np.inf)):

@@ -1,8 +1,8 @@
 """How far a model has been trained: its counters, its record, and when it is done."""
 
-import copy
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,10 +15,11 @@ class Training:
     """The training of one model, and what it takes to go on.
 
     ``samples`` counts rows, ``stalled`` epochs without improvement, ``plateaus`` how often they
-    were too many; ``noise`` draws dropout masks; ``history`` holds a list per quantity.
+    were too many; ``noise`` draws dropout masks; ``history`` holds a list per quantity. What leaves
+    the solver, to be kept in estimators and files, is a dictionary of arrays, numbers and lists.
     """
 
-    slots: list = field(default_factory=list)
+    slots: Sequence = ()
     step: int = 0
     epoch: int = 0
     samples: int = 0
@@ -29,28 +30,38 @@ class Training:
     best_score: float = -np.inf
     best_theta: np.ndarray | None = None
     noise: np.random.Generator | None = None
-    curve: list = field(default_factory=list)
-    scores: list = field(default_factory=list)
     history: dict = field(default_factory=dict)
 
-    def copy(self) -> "Training":
-        return replace(
-            self,
-            # A fit that fails must not have drawn from the generator of the one before.
-            noise=copy.deepcopy(self.noise),
-            curve=list(self.curve),
-            scores=list(self.scores),
-            history={name: list(values) for name, values in self.history.items()},
-        )
+    @classmethod
+    def resume(cls, state: dict | None) -> "Training":
+        """The training that left this state; it leaves the state as it is. None is a new one."""
+        training = cls(**(state or {}))
+        training.history = {name: list(values) for name, values in training.history.items()}
+        if training.noise is not None:
+            bits = np.random.SFC64(0)
+            bits.state = training.noise
+            training.noise = np.random.Generator(bits)
+        return training
 
-    def restart(self) -> "Training":
-        """The same training under a new optimizer, as a warm start begins it."""
-        # As in scikit-learn, a warm start that finds no better score ends where it ends.
-        return replace(self.copy(), slots=[], step=0, epoch=0, plateaus=0, best_theta=None)
+    def state(self) -> dict:
+        noise = self.noise and self.noise.bit_generator.state
+        return {**vars(self), "noise": noise}
 
     def record(self, **values) -> None:
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
+
+
+def restarted(state: dict | None) -> dict | None:
+    """The same training under a new optimizer, as a warm start begins it."""
+    # As in scikit-learn, a warm start that finds no better score ends where it ends.
+    anew = {"slots": (), "step": 0, "epoch": 0, "plateaus": 0, "best_theta": None}
+    return state and {**state, **anew}
+
+
+def without_records(state: dict) -> dict:
+    """A state without what the estimator shows by other names, or needs no more."""
+    return {name: state[name] for name in state.keys() - {"history", "best_theta"}}
 
 
 def learning_rates(problem: Problem, models, trainings, step, n_steps: int) -> np.ndarray:
@@ -82,7 +93,6 @@ def rate_now(problem: Problem, training: Training, m: int, n_steps: int) -> floa
 def note_progress(problem: Problem, training: Training, m: int, loss, score, theta) -> None:
     """Count the epochs without improvement, and keep the best; ``theta()`` fetches parameters."""
     tol = problem.hyper["tol"][m, 0]
-    training.curve.append(loss)
     if score is None:
         training.stalled = training.stalled + 1 if loss > training.best_loss - tol else 0
         training.best_loss = min(training.best_loss, loss)
