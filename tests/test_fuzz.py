@@ -3,7 +3,7 @@
 Any number of cases: ``python tests/fuzz.py --cases 20000``.
 """
 
-import time
+import re
 from itertools import count
 
 import numpy as np
@@ -29,6 +29,7 @@ from fuzzing.data import (
     plain,
 )
 from fuzzing.draws import Draw
+from fuzzing.known import KNOWN, is_known
 from fuzzing.parameters import draw_extreme, draw_invalid, draw_value
 from fuzzing.subjects import SUBJECTS, Subject
 
@@ -40,8 +41,17 @@ def test_cases_hold(part):
     failures = []
     for seed in range(part, N_CASES, N_TESTS):
         case = draw_case(seed)
-        failures += [f"seed {seed}: {case}\n    {one}" for one in check.check(case)]
+        found = [one for one in check.check(case) if not is_known(one)]
+        failures += [f"seed {seed}: {case}\n    {one}" for one in found]
     assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.pattern)
+def test_known_fault_is_still_there(known):
+    complaints = check.check(draw_case(known.seed))
+    assert any(re.search(known.pattern, one) for one in complaints), (
+        f"mended, take it out of the list in fuzzing/known.py: {known.reason}"
+    )
 
 
 # The fuzzer itself: one that notices nothing would pass as well.
@@ -73,7 +83,7 @@ def test_sound_estimator_has_no_complaints():
 class Endless(LogisticRegression):
     def fit(self, X, y):
         while True:
-            time.sleep(0.01)
+            pass
 
 
 class Accident(LogisticRegression):
@@ -292,7 +302,7 @@ def test_unlike_stack_is_noticed(monkeypatch):
     fit_many = relations.fit_many
     monkeypatch.setattr(relations, "fit_many", wrong)
     complaints = check.check(case_of(LogisticRegression))
-    assert [one.partition(":")[0] for one in complaints] == ["any stack"]
+    assert [one.split(": ")[1] for one in complaints] == ["any stack"]
 
 
 def test_each_invariant_has_a_fault():

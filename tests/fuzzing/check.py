@@ -42,14 +42,14 @@ INVARIANTS: dict[str, Callable[[Case, Run], Iterator[str]]] = {
 
 
 def check(case: Case, names=tuple(INVARIANTS)) -> list[str]:
-    """The complaints about a case, each after the name of what does not hold, none twice."""
-    complaints = {}
+    """The complaints about a case, after the estimator and what does not hold; none twice."""
+    complaints, who = {}, case.subject.ours.__name__
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         run = case.run()
         for name in names:
             found = _complaints(INVARIANTS[name], case, run)
-            complaints |= dict.fromkeys(f"{name}: {one}" for one in found)
+            complaints |= dict.fromkeys(f"{who}: {name}: {one}" for one in found)
     return list(complaints)
 
 
@@ -60,7 +60,6 @@ def _complaints(invariant: Callable, case: Case, run: Run) -> list[str]:
         return [said(error)]
 
 
-def kind(case: Case, complaint: str) -> str:
-    """What the complaints of one fault have in common: estimator and words, without numbers."""
-    words = re.sub(r"0x\w+|[-+.]?\d+(\.\d+)?(e[-+]?\d+)?", "#", complaint.partition(";")[0])
-    return f"{case.subject.ours.__name__}: {words[:150]}"
+def kind(complaint: str) -> str:
+    """What the complaints of one fault have in common: the first words, without numbers."""
+    return re.sub(r"0x\w+|[-+.]?\d+(\.\d+)?(e[-+]?\d+)?", "#", complaint.partition(";")[0])[:150]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.datasets import load_wine
 
 from .draws import Draw
 
@@ -41,15 +42,24 @@ def mostly_zero(rng, codes, p):
     return np.abs(overlapping(rng, codes, p)) * (rng.random((len(codes), p)) < 0.3)
 
 
+def wine(rng, codes, p):
+    """Of the wine data, in its own units: proline and magnesium first, of hundreds."""
+    bunch = load_wine()
+    members = [np.flatnonzero(bunch.target == code % 3) for code in range(4)]
+    rows = [rng.choice(members[code]) for code in codes]
+    return bunch.data[rows][:, [12, 4, 0, 1, 2, 3, 5][:p]]
+
+
 ROWS: dict[str, Callable] = {
     "blobs": blobs,
     "overlapping": overlapping,
     "whole numbers": whole_numbers,
     "indicators": indicators,
     "mostly zero": mostly_zero,
+    "wine": wine,
 }
 # Rows in general position: no answer hangs on a tie.
-GENERAL = ("blobs", "overlapping")
+GENERAL = ("blobs", "overlapping", "wine")
 
 # Dirt: ``(rng, X, codes) -> (X, codes)``.
 
@@ -240,8 +250,8 @@ def memory_mapped(X: np.ndarray) -> np.ndarray:
 def unsorted(X: np.ndarray) -> sparse.csr_array:
     """CSR with the entries of each row from the last column to the first, zeros stored."""
     n, p = X.shape
-    columns = np.tile(np.arange(p)[::-1], n)
-    return sparse.csr_array((X[:, ::-1].ravel(), columns, np.arange(n + 1) * p), shape=(n, p))
+    columns, starts = np.tile(np.arange(p, dtype=np.int32)[::-1], n), np.arange(n + 1) * p
+    return sparse.csr_array((X[:, ::-1].ravel(), columns, starts.astype(np.int32)), shape=(n, p))
 
 
 def wide_indices(X: np.ndarray) -> sparse.csr_matrix:
