@@ -240,9 +240,11 @@ STRICTER = r"loss='poisson' needs y >= 0"
 
 
 def accepts_what_theirs_accepts(case: Case, run: Run) -> Iterator[str]:
-    if run.error is None or case.invalid is not None or case.twin is None:
+    twin = case.twin
+    if run.error is None or case.invalid is not None or twin is None or twin.error is not None:
         return
-    outputs = case.twin.outputs.values()
+    outputs = twin.outputs.values()
     of_use = all(isinstance(output, np.ndarray) and _finite(output) for output in outputs)
-    if case.twin.error is None and of_use and not re.search(STRICTER, str(run.error)):
+    of_use = of_use and not list(attributes_are_finite(case, twin))
+    if of_use and not re.search(STRICTER, str(run.error)):
         yield f"scikit-learn fits, here {said(run.error)}"

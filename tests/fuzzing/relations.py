@@ -32,8 +32,9 @@ def tolerance(case: Case) -> float | None:
     if "Cs" in params:
         C = 1e4 if isinstance(params["Cs"], int) else max(params["Cs"])
     weights = params.get("class_weight")
-    if C > 1e3 or (isinstance(weights, dict) and 0.0 in weights.values()):
-        return None  # where the penalty is next to nothing, or a class is
+    no_penalty = C > 1e3 or params.get("penalty", "l2") is None
+    if no_penalty or (isinstance(weights, dict) and 0.0 in weights.values()):
+        return None
     return 2e-2 if case.single else 1e-6 if C <= 1 else 1e-4
 
 
