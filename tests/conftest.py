@@ -13,6 +13,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
+# Modules whose numbers come out of the BLAS, which has kernels of its own for each processor: they
+# are marked `blas`, and `.ci/run` runs them under another kernel too.
+BLAS = {
+    *("test_against_sklearn", "test_batch", "test_convergence_warnings", "test_lbfgs", "test_lm"),
+    *("test_discriminant_analysis", "test_logistic_cv", "test_moments", "test_same_answer"),
+    *("test_search", "test_unscaled"),
+}
+
 
 @pytest.fixture(params=["numpy", "torch"])
 def backend(request: pytest.FixtureRequest) -> str:
@@ -42,7 +50,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `gpu`, and say so, where there is none."""
+    """Mark the tests of the BLAS; skip what is marked `gpu`, and say so, where there is none."""
+    for item in items:
+        if item.path.stem in BLAS:
+            item.add_marker("blas")
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not gpu_present():
         for item in marked:

@@ -71,6 +71,9 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         Bound of the largest entry of the gradient of the objective divided by the sum of the
         sample weights (with L1, of the subgradient of least norm), at which iterations end. Under
         'liblinear' it is relative to the gradient at zero, times the share of the rarer class.
+        Without L1, and while `max_iter` lasts, they go on until the scores have settled too, to a
+        thousandth of `tol` relative to the largest (beyond two million rows times parameters,
+        three times `tol`), so that the answer does not depend on how it was found.
 
     fit_intercept : bool, default=True
         Whether the decision function has a constant term.
@@ -93,8 +96,9 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         ================= ============== =========== =====================================
         solver            l1_ratio       multinomial computed by
         ================= ============== =========== =====================================
-        'lbfgs'           0              yes         L-BFGS in whitened coordinates,
-                                                     in turns with Newton's method
+        'lbfgs'           0              yes         Newton's method for few parameters, else
+                                                     L-BFGS in whitened coordinates,
+                                                     in turns with it
         'newton-cholesky' 0              yes         Newton's method, Cholesky
         'newton-cg'       0              yes         the same; conjugate gradients if large
         'liblinear'       0 or 1         no          the same; proximal Newton for L1

@@ -1,6 +1,7 @@
 """L-BFGS over a stack of models, whitened where they are linear, and then in turns with Newton.
 
-Large linear problems begin on a part of the rows and in single precision.
+Linear problems of few parameters are Newton's from the start. Large ones begin on a part of the
+rows and in single precision.
 """
 
 from dataclasses import replace
