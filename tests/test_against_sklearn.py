@@ -335,6 +335,28 @@ def test_lbfgs_converges_on_unscaled_features(data, backend):
     assert gradient_norm(model, X, y) <= model.tol
 
 
+@pytest.mark.parametrize("C", [1.0, 2.0, np.inf])
+@pytest.mark.parametrize("l1_ratio", [None, 0, 0.5, 1])
+@pytest.mark.parametrize("penalty", ["deprecated", None, "l1", "l2", "elasticnet"])
+def test_logistic_regression_says_the_same_of_its_penalty(penalty, l1_ratio, C):
+    X, y = make_classification(60, 4, random_state=0)
+    said = []
+    for cls in (LogisticRegression, sklearn.linear_model.LogisticRegression):
+        model = cls(penalty=penalty, l1_ratio=l1_ratio, C=C, solver="saga", max_iter=500)
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            try:
+                model.fit(X, y)
+            except (ValueError, TypeError) as error:
+                said.append(type(error))
+                continue
+        shown = [w for w in record if not issubclass(w.category, ConvergenceWarning)]
+        said.append(sorted((w.category.__name__, str(w.message)) for w in shown))
+    if said[1] is TypeError:
+        pytest.skip("scikit-learn computes with the None")
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize(
     "solver", ["lbfgs", "newton-cg", "newton-cholesky", "liblinear", "sag", "saga"]
 )

@@ -14,6 +14,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.utils import get_tags
 
+from skdeep import array_api
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
@@ -129,3 +130,12 @@ def test_the_tag_says_so(estimator, y):
 def test_cross_validated_logistic_regression_does_not_say_so():
     """As scikit-learn's: its attributes may hold None, which no other namespace has."""
     assert not get_tags(LogisticRegressionCV()).array_api_support
+
+
+def test_numpy_data_are_left_alone_under_dispatch():
+    X, y = make_classification(random_state=0)
+    with config_context(array_api_dispatch=True):
+        assert array_api._space(X) is None
+        assert array_api._space(X.tolist()) is None
+        model = LogisticRegression().fit(X, y)
+        assert type(model.coef_) is np.ndarray

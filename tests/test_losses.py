@@ -171,6 +171,9 @@ def test_margin_has_the_scores_decision():
     predicted = LOSSES["hinge"].predict(xp, raw)
     np.testing.assert_array_equal(predicted > 0.5, raw > 0)
     np.testing.assert_array_equal(predicted.argmax(-1), raw.argmax(-1))
+    # The targets 0 and 1 lie on the margins.
+    margins = LOSSES["hinge"].predict(xp, np.array([[[-1.0], [0.0], [1.0]]]))
+    np.testing.assert_array_equal(margins.ravel(), [0.0, 0.5, 1.0])
     assert LOSSES["hinge"].out_activation == "margin"
 
 

@@ -150,6 +150,18 @@ def test_average_by_hand(engine):
     assert stream.n_updates_ == mistakes
 
 
+def test_a_stream_that_is_no_longer_averaged_goes_on_from_the_average(engine):
+    X, y = overlapping()
+    model = Perceptron(shuffle=False, average=True, backend=engine)
+    model.partial_fit(X, y, classes=[0, 1])
+    start = model.coef_.copy(), model.intercept_.copy()
+    model.set_params(average=False).partial_fit(X, y)
+    fresh = Perceptron(shuffle=False, max_iter=1, tol=None, backend=engine)
+    fresh.fit(X, y, coef_init=start[0], intercept_init=start[1])
+    np.testing.assert_allclose(model.coef_, fresh.coef_)
+    np.testing.assert_allclose(model.intercept_, fresh.intercept_)
+
+
 # The batch rule
 
 

@@ -1,0 +1,57 @@
+"""Parts of proximal Newton's method against their definitions."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+from skdeep.linear_model import LogisticRegression
+from skdeep.solvers import proximal
+
+
+@pytest.mark.parametrize("by", [0.0, 0.5])
+def test_shrink_minimises_its_objective(by):
+    for u in (-2.0, -0.3, 0.0, 0.4, 3.0):
+        best = minimize_scalar(lambda v, u=u: 0.5 * (v - u) ** 2 + by * abs(v), bounds=(-4, 4)).x
+        assert_allclose(proximal.shrink(np, np.array(u), by), best, atol=1e-5)
+
+
+def test_steepest_is_the_subgradient_of_least_norm():
+    u = np.array([[-1.0, 0.0, 0.0, 0.0, 2.0]])
+    grad = np.array([[0.3, 0.3, -2.0, 2.0, 0.3]])
+    found = proximal.steepest(np, u, grad, np.full((1, 5), 0.5))
+    assert_allclose(found, [[-0.2, 0.0, -1.5, 1.5, 0.8]])
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_recentred_weights_have_the_least_sum_of_sizes(k):
+    rng = np.random.RandomState(0)
+    u = rng.randn(2, 5 * k) + np.repeat(rng.uniform(-3, 3, (2, 5)), k, axis=1)
+    l1, decay = np.full((2, 5 * k), 0.1), np.zeros((2, 5 * k))
+    l1[1, -k:] = 0.0  # an intercept without a penalty stays
+    found = proximal.recentre(np, u, k, l1, decay).reshape(2, 5, k)
+    before = u.reshape(2, 5, k)
+    assert_allclose(np.diff(found, axis=2), np.diff(before, axis=2))
+    least = np.abs(before - np.median(before, axis=2, keepdims=True)).sum(axis=2)
+    least[1, -1] = np.abs(before[1, -1]).sum()
+    assert_allclose(np.abs(found).sum(axis=2), least)
+    # Where decay decides between the outputs, nothing is shifted.
+    assert_allclose(proximal.recentre(np, u, k, l1, decay + 0.1), u)
+
+
+def test_a_median_of_zero_stays_zero():
+    u = np.array([[-1.0, 0.0, 2.0, 3.0]])
+    assert_allclose(proximal.recentre(np, u, 4, np.ones((1, 4)), np.zeros((1, 4))), u)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0])
+def test_hessian_formed_or_not(ratio, monkeypatch):
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 12)
+    y = softmax(X[:, :3] + rng.randn(200, 3), axis=1).argmax(axis=1)
+    model = LogisticRegression(solver="saga", l1_ratio=ratio, C=0.2, tol=1e-9)
+    formed = model.fit(X, y).coef_
+    monkeypatch.setattr(proximal, "MAX_PARAMETERS", 0)
+    assert_allclose(model.fit(X, y).coef_, formed, atol=1e-6)
+    assert (formed == 0).any()
