@@ -538,6 +538,13 @@ class TestCovarianceEstimator:
             theirs = reference.LinearDiscriminantAnalysis(**parameters).fit(X, y)
             assert_equal_fits(LinearDiscriminantAnalysis(**parameters).fit(X, y), theirs)
 
+    def test_is_left_as_it_is(self, solver):
+        X, y = make_rows()
+        lda = LinearDiscriminantAnalysis(solver, covariance_estimator=OAS())
+        before = vars(lda.covariance_estimator).copy()
+        lda.fit(X, y)
+        assert vars(lda.covariance_estimator) == before
+
     def test_weights(self, solver):
         X, y = make_rows()
         w = np.random.RandomState(0).randint(3, size=len(X))

@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 from array_api_compat import device
+from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from .moments import of_class, total_scatter
@@ -98,10 +99,11 @@ def estimated(reader, estimator, labels, priors, rows, weights, total: bool):
             )
 
     def estimate(chosen):
-        estimator.fit(X[chosen], **{name: w[chosen] for name, w in fit_kwargs.items()})
-        if not hasattr(estimator, "covariance_"):
-            raise ValueError(f"{type(estimator).__name__} does not have a covariance_ attribute")
-        return np.atleast_2d(estimator.covariance_)
+        fitted = clone(estimator, safe=False)  # the user's own stays as it is
+        fitted.fit(X[chosen], **{name: w[chosen] for name, w in fit_kwargs.items()})
+        if not hasattr(fitted, "covariance_"):
+            raise ValueError(f"{type(fitted).__name__} does not have a covariance_ attribute")
+        return np.atleast_2d(fitted.covariance_)
 
     covariance = 0.0
     for k in range(priors.shape[0]):

@@ -47,11 +47,6 @@ KNOWN = [
         "features of 1e160 are to be fitted, by scaling columns first",
     ),
     Known(
-        "changed covariance_estimator",
-        222,
-        "LinearDiscriminantAnalysis fits the user's own object, as scikit-learn does",
-    ),
-    Known(
         "^LogisticRegression.*changed X",
         375,
         "indices of the user's CSR rows are sorted in place",
