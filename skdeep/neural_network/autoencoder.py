@@ -375,7 +375,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             Not used.
         sample_weight : array-like of shape (n_samples,), default=None
         X_val : array-like of shape (n_val, n_features), default=None
-            Rows to validate on, in place of a split.
+            Rows to validate on, in place of a split. A Pipeline transforms them only if told to,
+            by ``transform_input=["X_val"]``. There is a warning if their ranges are far from
+            those of ``X``.
 
         Returns
         -------

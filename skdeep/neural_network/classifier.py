@@ -393,6 +393,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         sample_weight : array-like of shape (n_samples,), default=None
         X_val, y_val : array-like, default=None
             Rows to validate on, in place of a split; their loss and score go into ``history_``.
+            A Pipeline transforms them only if told to; see the example. There is a warning if the
+            ranges of ``X_val`` are far from those of ``X``.
 
         Returns
         -------
@@ -403,6 +405,23 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         ValueError
             If the data are not finite or do not fit together, or if training diverges; the
             estimator is then as it was before.
+
+        Examples
+        --------
+        >>> from sklearn import config_context
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.model_selection import train_test_split
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> from skdeep.neural_network import MLPClassifier
+        >>> X, X_val, y, y_val = train_test_split(*load_iris(return_X_y=True), random_state=0)
+        >>> net = MLPClassifier(early_stopping=True, learning_rate_init=0.1, random_state=0)
+        >>> with config_context(enable_metadata_routing=True):
+        ...     net = net.set_fit_request(X_val=True, y_val=True)
+        ...     model = make_pipeline(StandardScaler(), net, transform_input=["X_val"])
+        ...     model = model.fit(X, y, X_val=X_val, y_val=y_val)
+        >>> model.score(X_val, y_val) == net.best_validation_score_ > 0.9
+        True
         """
         return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
 

@@ -3,13 +3,67 @@
 import copy
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
-from ..base import to_host
+from ..base import to_host, warn
 from ..problem import Validation, cancel
 from ..stochastic import STOCHASTIC_SOLVERS
+
+# Ranges and shares are known from so many values on. Of large data so many entries are looked at.
+LEAST_VALUES, ENTRIES = 30, 2**18
+# X_val is far from X if of the first one's values more than a share lie beyond the other's ranges,
+# by more than a part of their widths. Of rows from one distribution a few in a hundred do.
+FAR = (("X_val", "X", 0.25, 0.25), ("X", "X_val", 2.0, 0.5))
+
+
+def warn_of_another_scale(X, X_val) -> None:
+    """Warn if X_val cannot have been scaled as X was: the trap of a Pipeline's fit parameters."""
+    if min(X.shape[0], X_val.shape[0]) < LEAST_VALUES:
+        return
+    some = {"X": _some(X), "X_val": _some(X_val)}
+    for one, other, part, most in FAR:
+        share = beyond(some[one], some[other], part)
+        if share > most:
+            warn(
+                f"X_val seems to be on another scale than X: of the nonzero values of {one} "
+                f"{share:.0%} lie beyond the ranges of {other} by more than {part:g} times their "
+                "widths. A Pipeline leaves X_val as it is unless transform_input=['X_val'] is "
+                "passed to it."
+            )
+            return
+
+
+def _some(X):
+    """Evenly spread rows, as coordinates of their nonzero values."""
+    n, p = X.shape
+    of_row = max(1, X.nnz // n if sparse.issparse(X) else p)
+    return sparse.coo_array(X[:: max(1, n // max(LEAST_VALUES, ENTRIES // of_row))])
+
+
+@np.errstate(over="ignore")  # of the widths of ranges
+def beyond(rows, others, part: float) -> float:
+    """Share of the nonzero values of rows that lie beyond the ranges of other rows.
+
+    Whatever the distribution of rows and others, if it is the same, few do. A feature counts if the
+    others have nonzero values enough in it, and not all the same: no one-hot column does that they
+    lack.
+
+    Parameters
+    ----------
+    rows, others : coo_array
+    part : float
+        Of a range's width, by which a value has to be off.
+    """
+    low, high = (end(axis=0).toarray().ravel() for end in (others.min, others.max))
+    width = high - low
+    known = np.bincount(others.col, minlength=others.shape[1]) >= LEAST_VALUES
+    known &= width > 1e-9 * (np.abs(low) + np.abs(high))
+    values, j = rows.data[known[rows.col]], rows.col[known[rows.col]]
+    off = (values < low[j] - part * width[j]) | (values > high[j] + part * width[j])
+    return float(off.mean()) if off.size >= LEAST_VALUES else 0.0
 
 
 class ScoredOnHeldOutRows:
@@ -20,7 +74,9 @@ class ScoredOnHeldOutRows:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: pass both or neither.")
         if X_val is not None:
-            return None, self._given_validation(X_val, y_val)
+            validation = self._given_validation(X_val, y_val)
+            warn_of_another_scale(X, validation.X)
+            return None, validation
         if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
             return None, None
         if incremental:

@@ -294,6 +294,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         sample_weight : array-like of shape (n_samples,), default=None
         X_val, y_val : array-like, default=None
             Rows to validate on, in place of a split; their loss and score go into ``history_``.
+            A Pipeline transforms them only if told to; see :meth:`MLPClassifier.fit`. There is a
+            warning if the ranges of ``X_val`` are far from those of ``X``.
 
         Returns
         -------
