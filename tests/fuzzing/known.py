@@ -42,19 +42,9 @@ KNOWN = [
         "proximal Newton takes many slow iterations where features are far from zero",
     ),
     Known(
-        "^LogisticRegression.*scikit-learn fits, here ValueError: Solver produced non-finite",
-        174,
-        "features of 1e160 are to be fitted, by scaling columns first",
-    ),
-    Known(
         "changed covariance_estimator",
         222,
         "LinearDiscriminantAnalysis fits the user's own object, as scikit-learn does",
-    ),
-    Known(
-        "^LogisticRegression.*changed X",
-        375,
-        "indices of the user's CSR rows are sorted in place",
     ),
     Known(
         "radius_ is not finite",
