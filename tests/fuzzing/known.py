@@ -17,11 +17,6 @@ class Known(NamedTuple):
 
 KNOWN = [
     Known(
-        "ScalarType BFloat16",
-        3,
-        "bfloat16 tensors are to be taken, and computed in float32",
-    ),
-    Known(
         "type numpy.longdouble",
         235,
         "rows of longdouble are fitted, and then torch cannot predict for them",
@@ -40,16 +35,6 @@ KNOWN = [
         "^LogisticRegression.*no end after",
         50,
         "proximal Newton takes many slow iterations where features are far from zero",
-    ),
-    Known(
-        "^LogisticRegression.*scikit-learn fits, here ValueError: Solver produced non-finite",
-        174,
-        "features of 1e160 are to be fitted, by scaling columns first",
-    ),
-    Known(
-        "^LogisticRegression.*changed X",
-        375,
-        "indices of the user's CSR rows are sorted in place",
     ),
     Known(
         "radius_ is not finite",
