@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import sklearn
 from array_api_compat import is_torch_array
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model._base import LinearClassifierMixin
@@ -226,6 +227,16 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 def tell_once(message: str) -> None:
     """Warn, once in a process."""
     warn(message)
+
+
+def canonical(X):
+    """X with the indices of sparse rows sorted and unique: SciPy would do so in place, to the
+    caller's own matrix."""
+    if not sparse.issparse(X) or X.has_canonical_format:
+        return X
+    X = X.copy()
+    X.sum_duplicates()
+    return X
 
 
 def require_finite(*arrays: np.ndarray) -> None:

@@ -182,6 +182,16 @@ def test_kernels_of_the_blas(tmp_path):
             assert gap(score, found[0][name]) <= 1e-6, name
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky"])
+@pytest.mark.parametrize("name", ["iris", "digits"])
+def test_a_start_with_weights_that_sum_to_something(name, solver):
+    X, y = data(name)
+    model = LogisticRegression(solver=solver, warm_start=True).fit(X, y)
+    coef = model.coef_.copy()
+    model.coef_ = coef + np.random.RandomState(0).randn(coef.shape[1])
+    assert_allclose(model.fit(X, y).coef_, coef, atol=1e-5)
+
+
 # What stands in the way of Newton's method
 
 

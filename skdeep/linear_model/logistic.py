@@ -18,6 +18,7 @@ from ..base import (
     Fitting,
     LinearClassifier,
     Model,
+    canonical,
     require_finite,
     to_host,
     unchanged_on_error,
@@ -33,7 +34,6 @@ from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .logistic_problem import (
     ALGORITHMS,
     Penalty,
-    canonical,
     check_n_classes,
     check_solver,
     make_net,

@@ -27,10 +27,10 @@ from sklearn.utils.validation import (
 )
 
 from ..array_api import follows_input
-from ..base import require_finite, to_host, unchanged_on_error, warn
+from ..base import canonical, require_finite, to_host, unchanged_on_error, warn
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
-from .logistic_problem import ALGORITHMS, Penalty, canonical, check_n_classes, check_solver
+from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver
 from .logistic_stack import Stack, Watch
 
 

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from ..network import Network, build, n_parameters
 from ..problem import Problem, cancel
@@ -126,16 +125,6 @@ def indicators(codes: np.ndarray, n_classes: int, dtype: str) -> np.ndarray:
     if n_classes == 2:
         return (codes == 1).astype(dtype)[:, None]
     return (codes[None, :] == np.arange(n_classes)[:, None]).astype(dtype).T
-
-
-def canonical(X):
-    """X with the indices of sparse rows sorted and unique: SciPy would do so in place, to the
-    caller's own matrix."""
-    if not sparse.issparse(X) or X.has_canonical_format:
-        return X
-    X = X.copy()
-    X.sum_duplicates()
-    return X
 
 
 def make_net(n_features: int, n_classes: int, fit_intercept: bool) -> Network:

@@ -8,7 +8,7 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
-from ..base import to_host, warn
+from ..base import canonical, to_host, warn
 from ..problem import Validation, cancel
 from ..stochastic import STOCHASTIC_SOLVERS
 
@@ -107,7 +107,7 @@ class ScoredOnHeldOutRows:
         checker.warm_start = False
         X_val, y_val = to_host(X_val), to_host(y_val)
         X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
-        y = y.reshape(len(y), -1)
+        X_val, y = canonical(X_val), y.reshape(len(y), -1)
         score = self._scorer(X_val, None, self._truth(y), None)
         return Validation(X=X_val, rows=None, y=y, score=score)
 

@@ -22,6 +22,7 @@ from ..base import (
     NUMPY_TYPES,
     Fitting,
     Model,
+    canonical,
     require_finite,
     to_host,
     unchanged_on_error,
@@ -136,6 +137,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
         hidden = self._hidden_units()
         self._check_solver(X_val)
         X, y = self._validate_input(to_host(X), to_host(y), incremental, reset=first_pass)
+        X = canonical(X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(to_host(sample_weight), X)
         sample_weight = self._weigh_classes(y, sample_weight, incremental)

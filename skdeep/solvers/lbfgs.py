@@ -12,7 +12,7 @@ from scipy import sparse
 from ..losses import has_hessian
 from ..problem import Problem, Result
 from . import exact_newton, truncated_newton
-from .objective import Point, make_objective
+from .objective import Point, make_objective, without_common_part
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
 from .run import SHARE, SHARE_LARGE, Run, largest
 from .scaling import limit, moderated
@@ -82,6 +82,7 @@ def exact_first(backend, problem: Problem) -> Result:
 
 
 def _many_parameters(backend, problem: Problem, reach: float) -> Result:
+    problem = without_common_part(problem)
     objective = make_objective(backend, problem)
     space = whitening(backend, problem, objective.data)
     if problem.dtype != "float64" or not _large(problem):

@@ -8,7 +8,7 @@ from scipy.linalg import LinAlgWarning
 from ..problem import Problem, Result
 from . import lbfgs, truncated_newton
 from .exact_newton import MAX_PARAMETERS
-from .objective import make_objective
+from .objective import make_objective, without_common_part
 from .quasi_newton import State
 from .run import largest
 from .scaling import limit, moderated
@@ -51,6 +51,7 @@ def solve(backend, problem: Problem) -> Result:
 
 
 def _truncated(backend, problem: Problem) -> Result:
+    problem = without_common_part(problem)
     objective, run = make_objective(backend, problem), lbfgs.make_run(problem)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     objective, point, iteration = truncated_newton.walk(backend, objective, run, point, 0)

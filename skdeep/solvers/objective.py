@@ -5,6 +5,7 @@ walk from :class:`Point` to point along lines. For a linear model the scores alo
 linear in the step, so that trying a step costs no product with ``X``.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,20 @@ class Data(NamedTuple):
 def shift_invariant(net: Network) -> bool:
     """Whether adding one vector to the weights of all outputs changes nothing but the penalty."""
     return net.loss.value_and_grad is log_loss
+
+
+def without_common_part(problem):
+    """The problem from a start whose penalised weights sum to zero over the outputs of a softmax.
+
+    So they do at the optimum, and what follows differences between outputs never gets there.
+    """
+    theta, decay = problem.theta, weight_decay(problem)
+    if not (shift_invariant(problem.net) and theta.any()):
+        return problem
+    split = theta.reshape(len(theta), -1, problem.net.units[-1])
+    penalised = decay.reshape(split.shape) > 0
+    shift = np.where(penalised, split.mean(axis=2, keepdims=True), 0.0)
+    return replace(problem, theta=(split - shift).reshape(theta.shape).astype(theta.dtype))
 
 
 def mean_weights(problem) -> np.ndarray:

@@ -88,7 +88,9 @@ class Case:
     def single(self) -> bool:
         """Whether it is computed in single precision."""
         dtype = self.all_params["dtype"]
-        return dtype in ("float32", "bfloat16") or (dtype is None and FORMS[self.form].single)
+        return dtype in ("float32", "bfloat16", np.float32, np.dtype("float32")) or (
+            dtype is None and FORMS[self.form].single
+        )
 
     @property
     def full_batch(self) -> bool:
