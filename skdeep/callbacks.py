@@ -54,6 +54,8 @@ class Checkpoint:
     With ``random_state=None`` or a generator, the generator is set to where the killed process had
     it.
 
+    ``partial_fit`` makes a single epoch, and writes nothing.
+
     A warm start may share its Checkpoint with the fits before it: these are done again then, and
     leave the file to the fit that it is of.
 
@@ -88,6 +90,7 @@ class Checkpoint:
                 f"solver={solver!r} has no epochs to write down."
             )
         while context is not None:
+            # What is around has tasks that may run at the same time: a search.
             if not context.sequential_subtasks:
                 raise shared(self)
             context = context.parent

@@ -421,6 +421,18 @@ def test_functions_are_told_apart_by_what_they_do(kill, tmp_path):
             fitted(network(learning_rate=function), path=path)
 
 
+def test_partial_fit_neither_writes_nor_reads(killed):
+    """Its epoch would be taken for one of the fit that was killed."""
+    before = killed.read_bytes()
+    for make in (network(), logistic(solver="sgd")):
+        model, alone = make().set_callbacks(Checkpoint(killed)), make()
+        for _ in range(2):
+            model.partial_fit(X, Y, classes=range(3))
+            alone.partial_fit(X, Y, classes=range(3))
+        np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+    assert killed.read_bytes() == before
+
+
 def test_verbosity_makes_no_difference(killed, capsys):
     model = fitted(network(verbose=True), path=killed)
     np.testing.assert_equal(left_by(model), left_by(fitted(network())))

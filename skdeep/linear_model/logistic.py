@@ -423,7 +423,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                 rng = check_random_state(self.random_state)
                 training = self._training(theta, incremental)
                 start = None if theta is None else (theta, [training])
-                data = (X, codes, weights)
+                checkpoint = None
+                if not incremental:
+                    data = (X, codes, weights)
+                    checkpoint = open_checkpoint(self, backend, rng, data, start)
                 problem = make_stochastic_problem(
                     self,
                     X,
@@ -435,7 +438,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                     rng=rng,
                     training=training,
                     incremental=incremental,
-                    checkpoint=open_checkpoint(self, backend, rng, data, start),
+                    checkpoint=checkpoint,
                 )
             else:
                 problem = self._problem(X, codes, weights, [penalty], theta=theta)

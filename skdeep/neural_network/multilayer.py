@@ -150,7 +150,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
         )
         data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
-        checkpoint = open_checkpoint(self, backend, rng, data, start)
+        checkpoint = None if incremental else open_checkpoint(self, backend, rng, data, start)
         # The first member is the model that would be trained alone.
         # The others' seeds come from a copy of its generator, which must not draw for them.
         seeds = copy.deepcopy(rng).randint(2**31, size=self.n_members - 1)
