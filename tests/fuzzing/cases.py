@@ -88,7 +88,9 @@ class Case:
     def single(self) -> bool:
         """Whether it is computed in single precision."""
         dtype = self.all_params["dtype"]
-        return dtype in ("float32", "bfloat16") or (dtype is None and FORMS[self.form].single)
+        if dtype is None:
+            return FORMS[self.form].single
+        return getattr(dtype, "__name__", dtype) in ("float32", "bfloat16")
 
     @property
     def full_batch(self) -> bool:
