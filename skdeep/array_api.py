@@ -88,9 +88,9 @@ def _fit(method: Callable) -> Callable:
         if space is None:
             return method(self, X, *args, **kwargs)
         _attributes_to_host(self)
-        parameters = self.get_params(deep=False)
+        parameters, X = self.get_params(deep=False), _to_data(X)
         with config_context(array_api_dispatch=False):
-            method(self, _to_data(X), *args, **kwargs)
+            method(self, X, *args, **kwargs)
         for name, value in vars(self).items():
             if name not in parameters:
                 setattr(self, name, _to_space(value, space))
