@@ -80,13 +80,13 @@ def in_batch(monkeypatch):
     """Press Ctrl-C in the n-th batch from now, whatever the model."""
 
     def arm(at):
-        press, own = Press(at), minibatch.Data.own
+        press, take = Press(at), minibatch.Table.take
 
         def pressed(self, *args):
             press()
-            return own(self, *args)
+            return take(self, *args)
 
-        monkeypatch.setattr(minibatch.Data, "own", pressed)
+        monkeypatch.setattr(minibatch.Table, "take", pressed)
 
     return arm
 
