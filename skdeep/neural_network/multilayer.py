@@ -346,7 +346,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             return
         states = result.states
         self._trainings = [without_records(state) for state in states]
-        self.t_ = states[0]["samples"]
+        self.t_, self._no_improvement_count = states[0]["samples"], states[0]["stalled"]
         held_out, early = problem.validation is not None, self.early_stopping
         self.loss_curve_ = self._of_members(result.curve)
         histories = [state["history"] for state in states]
@@ -370,15 +370,10 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
         states = [{**t, "history": h} for t, h in zip(self._trainings, histories, strict=True)]
         return states if incremental else list(map(restarted, states))
 
-    # scikit-learn's names for what the first member's training has left.
-
     @property
     def _optimizer(self):
+        """scikit-learn's name for what the first member's training has left."""
         return SimpleNamespace(**self._trainings[0])
-
-    @property
-    def _no_improvement_count(self):
-        return self._trainings[0]["stalled"]
 
     def _of_members(self, values: list):
         """The only member's value, or the list of all members'."""
