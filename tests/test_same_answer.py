@@ -280,3 +280,15 @@ def test_indices_of_a_sparse_matrix_stay_as_they_were(cls):
     cls().fit(X, y)
     assert (X.indices == indices).all()
     assert (X.data == values).all()
+
+
+def test_where_there_is_no_one_optimum_scores_stay_small():
+    """More features than rows and next to no penalty: a small gradient is the end by every road."""
+    X, y = make_classification(n_samples=10, n_features=20, random_state=42)
+    model = LogisticRegression(C=1e30).fit(X, y)
+    scores = model.decision_function(X)
+    assert 5 < abs(scores).max() < 20
+    for form in (np.asfortranarray(X), sparse.csr_array(X)):
+        other = LogisticRegression(C=1e30).fit(form, y)
+        assert other.n_iter_ == model.n_iter_
+        assert_allclose(other.decision_function(X), scores, rtol=1e-6)

@@ -69,7 +69,10 @@ def exact_first(backend, problem: Problem) -> Result:
         return result
     part = problem.take(models)
     left = np.maximum(part.hyper["max_iter"] - result.n_iter[models, None], 0)
-    part = replace(part, theta=result.theta[models], hyper={**part.hyper, "max_iter": left})
+    # Where the Hessian is singular there are many optima: a small gradient is all to ask for.
+    settles = ~result.extra["singular"][models, None]
+    hyper = {**part.hyper, "max_iter": left, "settles": settles}
+    part = replace(part, theta=result.theta[models], hyper=hyper)
     rest = _many_parameters(backend, part, largest(part.X))
     # The iteration in which Newton's method gave up does not count.
     result.n_iter[models] += rest.n_iter - 1

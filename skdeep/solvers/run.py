@@ -14,6 +14,8 @@ PATIENCE = 10
 # a share of the tolerance. Within a tolerance of the gradient alone scores may be far off: any two
 # ways to the optimum would end at different answers.
 SHARE, SHARE_LARGE = 1e-3, 3.0
+# A penalty is as good as none below this share of the largest curvature, X's size squared.
+NEGLIGIBLE = float(np.finfo("float64").eps)
 
 
 def largest(X) -> float:
@@ -53,7 +55,8 @@ class Run:
         self.failed = np.zeros(M, dtype=bool)
         self.met = np.zeros(M, dtype=bool)
         error = np.inf if share is None else np.maximum(share * hyper["tol"], 100.0 * self.eps)
-        self.hyper["error"] = np.broadcast_to(error, M)
+        settles = np.broadcast_to(problem.hyper.get("settles", True), (M, 1))[:, 0]
+        self.hyper["error"] = np.where(settles, error, np.inf)
         self.hyper["l2"] = np.broadcast_to(problem.hyper["l2"], (M, 1))[:, 0]
         self.begin_newton()
         self.theta = np.array(problem.theta, dtype=problem.dtype)
@@ -142,9 +145,11 @@ class Run:
             rate = np.where(np.isfinite(self.moved), moved / self.moved, 1.0)
             rest = np.where(rate < 1.0, rate**order / (1.0 - rate), np.inf)
             self.error = np.where(moved > 0, moved * (np.abs(1.0 - step) + rest), 0.0)
-        # Without a penalty there need be no optimum: scores that grow on and on do not settle.
-        l2 = self.hyper["l2"][self.models]
-        self.error = np.where((l2 == 0) & np.isfinite(self.moved) & (rate > 0.5), 0.0, self.error)
+        # Without a penalty that tells there need be no optimum: scores that grow do not settle.
+        growing = np.isfinite(self.moved) & (rate > 0.5)
+        if growing.any():
+            free = self.hyper["l2"][self.models] <= NEGLIGIBLE * self.reach**2
+            self.error = np.where(growing & free, 0.0, self.error)
         self.moved = moved
 
     def _monitor(self, backend, iteration, point):
