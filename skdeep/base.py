@@ -23,7 +23,7 @@ from .backends import NotInstalled, get_backend
 from .backends.base import Backend
 from .batch import solve_many
 from .interrupts import Scope, interruptible, scope
-from .network import affine
+from .layers.dense import affine
 from .problem import Problem, Result
 from .version import __version__
 
@@ -204,11 +204,10 @@ class LinearClassifier(LinearClassifierMixin, Model):
         X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
         dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coef_.dtype)
         W, b = (backend.asarray(array, dtype) for array in (self.coef_.T[None], self.intercept_))
-        score = backend.kernel(affine)
         cast = X.dtype != dtype and backend.device == "cpu"
         step = max(1, AT_ONCE // X.shape[1]) if cast else X.shape[0]
         blocks = [
-            backend.to_numpy(score(backend.xp, backend.asarray(X[rows], dtype), W, b)[0, ...])
+            backend.to_numpy(affine(backend.xp, backend.asarray(X[rows], dtype), W, b)[0, ...])
             for rows in gen_batches(X.shape[0], step)
         ]
         scores = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .array_api import follows_input
 from .base import Fitting, LinearClassifier, require_finite, to_host, unchanged_on_error, warn
 from .losses import sigmoid, softmax
-from .network import build, n_parameters
+from .network import build
 from .problem import Problem
 
 __all__ = ["LinearDiscriminantAnalysis"]
@@ -349,7 +349,7 @@ class LinearDiscriminantAnalysis(
             X=X,
             y=codes.astype(np.int64, copy=False)[:, None],
             dtype=self._compute_dtype(X),
-            theta=np.zeros((1, n_parameters(net))),
+            theta=np.zeros((1, net.n_parameters)),
             net=net,
             hyper={name: np.asarray(value, dtype=float) for name, value in hyper.items()},
             options={

@@ -3,9 +3,11 @@
 Functions of a stack: ``theta`` and ``grad`` have shape ``(M, P)``, numbers ``(M, 1)``.
 """
 
+from math import prod
+
 import numpy as np
 
-from .network import Network, layers, n_weights
+from .network import Network, of_role
 
 # Dropout compares 16 random bits with the rate: finer than anyone tunes it, and cheap to draw.
 LEVELS = 2**16
@@ -13,7 +15,7 @@ LEVELS = 2**16
 
 def l1_penalty(xp, net: Network, theta, l1):
     """Penalty ``l1 |W|`` of shape (M,), and its subgradient over the weights (M, n_weights)."""
-    weights = theta[:, : n_weights(net)]
+    weights = theta[:, : net.n_weights]
     return l1[:, 0] * xp.sum(xp.abs(weights), axis=1), l1 * xp.sign(weights)
 
 
@@ -26,11 +28,11 @@ def clip_norm(xp, grad, bound):
 def max_norm(xp, net: Network, theta, bound):
     """Theta with each unit's incoming weights at most ``bound`` long (Srivastava et al., 2014)."""
     kept = []
-    for W in layers(xp, net, theta)[0]:
-        norm = xp.sqrt(xp.sum(W * W, axis=1, keepdims=True))
-        W = W * _shrink(xp, norm, bound[..., None])
+    for W in of_role(xp, net, theta, "weight"):
+        norm = xp.sqrt(xp.sum(W * W, axis=-2, keepdims=True))
+        W = W * _shrink(xp, norm, xp.reshape(bound, (-1, *[1] * (W.ndim - 1))))
         kept.append(xp.reshape(W, (theta.shape[0], -1)))
-    return xp.concat([*kept, theta[:, n_weights(net) :]], axis=1)
+    return xp.concat([*kept, theta[:, net.n_weights :]], axis=1)
 
 
 def _shrink(xp, norm, bound):
@@ -43,34 +45,36 @@ def smooth_labels(y, smoothing):
     return y * (1.0 - smoothing[..., None]) + smoothing[..., None] / max(2, y.shape[-1])
 
 
-def dropout_masks(noise: list, rates: np.ndarray, units: tuple, n_rows: int, dtype) -> list:
-    """Masks of the input and the hidden layers: 0 with the rate's probability, else 1/(1 - rate).
+def dropout_masks(noise: list, rates: np.ndarray, shapes: list, n_rows: int, dtype) -> list:
+    """Masks of the dropout layers: 0 with the rate's probability, else 1/(1 - rate).
 
     Parameters
     ----------
     noise : list of M numpy Generator
         Each model draws its own masks, whatever the stack it is in.
     rates : ndarray of shape (M, n_layers)
-    units : tuple of n_layers ints
+    shapes : list of n_layers tuples of int
+        Of a row of what they multiply.
     n_rows : int
     dtype : str
 
     Returns
     -------
-    masks : list of n_layers ndarrays of shape (M, n_rows, units), or None where no rate is above 0
+    masks : list of n_layers ndarrays of shape (M, n_rows, *shape), or None where no rate is above 0
     """
     masks = []
-    for rate, width in zip(rates.T, units, strict=True):
+    for rate, shape in zip(rates.T, shapes, strict=True):
         if not rate.any():
             masks.append(None)
             continue
         # Units before rows in memory, as the activations are.
+        width = prod(shape)
         mask = np.ones((len(noise), width, n_rows), dtype=dtype)
         for one, generator, r in zip(mask, noise, rate, strict=True):
             if r > 0:
                 bits = generator.integers(LEVELS, size=(width, n_rows), dtype=np.uint16)
                 np.multiply(bits >= r * LEVELS, 1.0 / (1.0 - r), out=one, casting="same_kind")
-        masks.append(mask.mT)
+        masks.append(mask.mT if len(shape) == 1 else mask.mT.reshape(len(noise), n_rows, *shape))
     return masks
 
 

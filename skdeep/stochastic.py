@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from .network import Network, n_parameters, n_weights
+from .network import Network
 from .optimizers import OPTIMIZERS
 from .schedules import SCHEDULES
 
@@ -113,7 +113,7 @@ def optimizer_hyper(estimator, net: Network, alpha: float) -> dict[str, np.ndarr
     for name in OPTIMIZERS[optimizer_name(estimator)].hyper:
         if name == "weight_decay":
             # Decoupled decay is for the weights; intercepts and scales are spared.
-            hyper[name] = alpha * (np.arange(n_parameters(net)) < n_weights(net))[None]
+            hyper[name] = alpha * (np.arange(net.n_parameters) < net.n_weights)[None]
         else:
             hyper[name] = column(getattr(estimator, name))
     return hyper

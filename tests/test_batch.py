@@ -40,7 +40,7 @@ def training_problem(X, Y, seed, *, early_stopping=False, weighted=False, **opti
         X=X,
         y=Y,
         dtype="float64",
-        theta=0.1 * rng.randn(1, network.n_parameters(net)),
+        theta=0.1 * rng.randn(1, net.n_parameters),
         net=net,
         hyper={name: np.array([[float(value)]]) for name, value in hyper.items()},
         options={
@@ -242,7 +242,7 @@ def small_problem(solver, M, n, k, p, shared, weighted=True, **options):
     loss, *activation = NETS.get(solver, ("log_loss" if k > 1 else "binary_log_loss",)) or [None]
     units = (p, 3, k) if activation else (p, k)
     net = loss and network.build(units, loss, *activation)
-    size = network.n_parameters(net) if net else p + 1
+    size = net.n_parameters if net else p + 1
     codes = np.stack([rng.permutation(np.resize(np.arange(max(k, 2)), n)) for _ in range(M)])
     y, weights = np.eye(max(k, 2))[codes][..., -k:], rng.uniform(0.5, 2.0, (M, n))
     if solver == "discriminant":

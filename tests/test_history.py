@@ -128,7 +128,7 @@ def by_hand(model, X, y):
     theta, n = model._theta(), len(X)
     l2 = np.array([[model.alpha / n]])
     grad = network.value_and_grad(np, net, theta, X, y, np.full((1, 1), 1 / n), l2)[2]
-    norms = [np.linalg.norm(W) for W in network.layers(np, net, grad)[0]]
+    norms = [np.linalg.norm(W) for W in network.matrices(np, net, grad)]
     means = [np.abs(h).mean() for h in network.hidden_layers(np, net, theta, X)]
     return norms, means
 

@@ -99,11 +99,11 @@ def _devices() -> list[str]:
 
 
 def _mixed_precision(fn, device: str):
-    """Twin of ``network.backpropagate`` with products in bfloat16 and the rest in float32."""
+    """Override of ``network.backpropagate``: products in bfloat16 and the rest in float32."""
 
     def mixed(xp, net, theta, *args):
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-            results = fn(xp, net, theta, *args)
+            results = fn.__wrapped__(xp, net, theta, *args)
         return tuple(None if result is None else result.to(theta.dtype) for result in results)
 
     return mixed
@@ -123,5 +123,5 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
     backend = TorchBackend("torch", full, xp)
     if dtype == "bfloat16":
         for fn in (network.value_and_grad, network.backpropagate):
-            backend.fused[fn] = _mixed_precision(fn, full)
+            backend.overrides[fn] = _mixed_precision(fn, full)
     return backend

@@ -1,5 +1,6 @@
 """The autoencoder: a network that learns a code of its input by reconstructing it."""
 
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -305,7 +306,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         return [*encoder, *encoder[-2::-1]]
 
     def _network(self, units, backend):
-        return super()._network(units, backend)._replace(tied=self.tied_weights)
+        return replace(super()._network(units, backend), tied=self.tied_weights)
 
     def _check_solver(self, X_val):
         super()._check_solver(X_val)
@@ -333,7 +334,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         theta = super()._initial_theta(net, rngs, X, sample_weight)
         if not self.layerwise:
             return theta
-        weights, intercepts = network.layers(np, net, theta)
+        weights = network.matrices(np, net, theta)
+        intercepts = network.of_role(np, net, theta, "intercept")
         n_layers, codes = len(weights), X
         activations = self._activations(net.units)
         for i, units in enumerate(super()._hidden_units()):
@@ -351,7 +353,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             for layer, W, b in zip(
                 (i, n_layers - 1 - i), shallow.coefs_, shallow.intercepts_, strict=True
             ):
-                weights[layer][0], intercepts[layer][0, 0] = W, b
+                weights[layer][0], intercepts[layer][0] = W, b
         return theta
 
     def _theta(self):

@@ -43,7 +43,11 @@ from ..stochastic import (
 from .held_out import ScoredOnHeldOutRows
 
 # Fitted under batch normalisation: one array for each hidden layer.
-NORMS = ("scales_", "running_means_", "running_variances_")
+NORMS = {
+    "scales_": "scale",
+    "running_means_": "running_mean",
+    "running_variances_": "running_variance",
+}
 
 # What only the mini-batch loop knows: parameters and the values that leave them out.
 STOCHASTIC_ONLY = {
@@ -230,7 +234,13 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
         loss = self._loss()
         if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
             loss = backend.autograd_loss(loss, *self._link())
-        return network.build(units, loss, self._activations(units), batch_norm=self.batch_norm)
+        return network.build(
+            units,
+            loss,
+            self._activations(units),
+            batch_norm=self.batch_norm,
+            dropout=bool(self._dropout_rates(len(units) - 2).any()),
+        )
 
     def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
         """Numbers, and what control flow depends on, of the mini-batch loop."""
@@ -268,7 +278,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
     def _initial_theta(self, net, rngs, X, sample_weight) -> np.ndarray:
         """Parameters (n_members, P), each member's drawn by its own generator, layer by layer."""
         draw = self.weight_init if callable(self.weight_init) else INITIALIZERS[self.weight_init]
-        n_norm = network.n_normalised(net)
+        n_norm, n_own = net.n_running // 2, sum(p.role == "weight" for p in net.places)
         # The initializer knows activations by name; as in scikit-learn the output has the last's.
         names = [a if isinstance(a, str) else "" for a in self._activations(net.units)]
         names.append(names[-1] if names else str(self.activation))
@@ -279,7 +289,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
                 for fan_in, fan_out, name in zip(net.units, net.units[1:], names, strict=False)
             ]
             weights, intercepts = map(list, zip(*drawn, strict=True))
-            weights = weights[: len(network.shapes(net)[0])]
+            weights = weights[:n_own]
             if self.pretraining is not None:
                 encoder = self._pretrain(X, sample_weight, rng)
                 weights[: len(encoder)] = (W for W, _ in encoder)
@@ -385,16 +395,15 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
         def arrays(views):
             return [view[0] if len(theta) == 1 else view for view in views]
 
-        weights, intercepts = network.layers(np, net, theta)
         attributes = {
-            "coefs_": arrays(weights),
-            "intercepts_": arrays([b[:, 0] for b in intercepts]),
+            "coefs_": arrays(network.matrices(np, net, theta)),
+            "intercepts_": arrays(network.of_role(np, net, theta, "intercept")),
             "n_layers_": len(net.units),
             "out_activation_": net.loss.out_activation,
         }
         if net.batch_norm:
-            for name, views in zip(NORMS, network.normalisation(np, net, theta), strict=True):
-                attributes[name] = arrays([view[:, 0] for view in views])
+            for name, role in NORMS.items():
+                attributes[name] = arrays(network.of_role(np, net, theta, role))
         return attributes
 
     def _warn_not_converged(self, text: str) -> None:
@@ -439,8 +448,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
     def _predicted(self, backend, X) -> np.ndarray:
         """The same for validated rows."""
         net, theta, X = self._arrays(backend, X)
-        raw = backend.kernel(network.forward)(backend.xp, net, theta, X)
-        predicted = backend.to_numpy(net.loss.predict(backend.xp, raw))
+        predicted = backend.to_numpy(network.predict(backend.xp, net, theta, X))
         return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
 
     def _arrays(self, backend, X):

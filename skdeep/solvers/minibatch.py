@@ -5,21 +5,16 @@ counters; the mathematics is in ``network``, ``optimizers``, ``schedules`` and `
 """
 
 from dataclasses import replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..interrupts import Whole, check, interruptible
-from ..network import (
-    backpropagate,
-    forward,
-    hidden_layers,
-    layers,
-    n_normalised,
-    n_parameters,
-)
+from ..network import backpropagate, forward, hidden_layers, matrices
 from ..optimizers import OPTIMIZERS
+from ..overrides import chosen, overridable
 from ..problem import Problem, Result
 from ..regularization import clip_norm, corrupt, dropout_masks, l1_penalty, max_norm, smooth_labels
 from .training import Clock, Training, finished, learning_rates, note_progress, rate_now, say
@@ -31,6 +26,7 @@ MOMENTUM = 0.9
 COUNTED = ("theta", "n_iter", "loss", "converged")
 
 
+@overridable
 def gather(xp, A, idx):
     """Rows ``idx`` (M, b) of ``A`` (n, ...), of shape (M, b, ...)."""
     return xp.reshape(xp.take(A, xp.reshape(idx, (-1,)), axis=0), (*idx.shape, *A.shape[1:]))
@@ -50,7 +46,7 @@ class Table(NamedTuple):
     rows: Any
     stride: int
 
-    def take(self, gather, xp, idx, models):
+    def take(self, xp, idx, models):
         """Rows ``idx`` (M, b) for the given models."""
         return gather(xp, self.rows, idx + models[:, None] * self.stride if self.stride else idx)
 
@@ -172,8 +168,8 @@ class _Epoch:
         self.steps = list(batches(orders, problem.options["batch_size"]))
         self.n_steps = np.array([-(-len(o) // problem.options["batch_size"]) for o in orders])
         self.lengths = np.array([len(order) for order in orders])
-        self.gradient_norms = np.zeros((len(orders), len(self.net.units) - 1))
-        self.activations = np.zeros((len(orders), len(self.net.units) - 2))
+        self.gradient_norms = np.zeros((len(orders), len(self.net.weights)))
+        self.activations = np.zeros((len(orders), len(self.net.activations)))
         # The objective of the batches so far, and how many they are.
         self.total, self.done = 0.0, 0
 
@@ -184,9 +180,7 @@ class _Epoch:
     def run(self, whole: Whole) -> np.ndarray:
         """Train, and return the mean objective of the batches, shape (M,)."""
         problem, stack, xp, dtype = self.problem, self.stack, self.xp, self.problem.dtype
-        take = self.backend.kernel(gather)
-        gradient = self.backend.kernel(backpropagate)
-        update = self.backend.kernel(stack.optimizer.step)
+        update = chosen(xp, stack.optimizer.step)
         hyper = {
             name: _numbers(self.backend, self.hyper[name], dtype) for name in stack.optimizer.hyper
         }
@@ -199,19 +193,19 @@ class _Epoch:
             idx = self.backend.asarray(idx)
             # Batches are alike but for the last, unless samples have weights.
             if self.data.weights is not None or last_n is None or (n != last_n).any():
-                w, size = self.batch_weights(take, idx, n)
+                w, size = self.batch_weights(idx, n)
                 per = self.hyper.get("penalty_rows", size)
                 l2 = self.backend.asarray(self.hyper["l2"] / per, dtype)
                 share = self.backend.asarray(n / self.lengths, dtype)
                 training, last_n = n[:, None] > 0, n
                 everyone = training.all()
-            X = take(xp, self.data.X, idx)
-            y = self.data.y.take(take, xp, idx, self.models)
+            X = gather(xp, self.data.X, idx)
+            y = self.data.y.take(xp, idx, self.models)
             if "noise_level" in self.hyper:
                 X = self.corrupted(trainings, X)
             if "label_smoothing" in self.hyper:
                 y = smooth_labels(y, self.number("label_smoothing"))
-            value, penalty, grad, moments = gradient(
+            value, penalty, grad, moments = backpropagate(
                 xp, self.net, stack.theta, X, y, w, l2, self.masks(trainings, idx.shape[1])
             )
             if "l1" in self.hyper:
@@ -252,7 +246,7 @@ class _Epoch:
         with np.errstate(invalid="ignore"):
             return self.backend.to_numpy(self.total) / share
 
-    def batch_weights(self, take, idx, n):
+    def batch_weights(self, idx, n):
         """Row weights of a batch that sum to one for each model, and what they summed to before.
 
         ``n`` of the rows ``idx`` are real for each model.
@@ -263,7 +257,7 @@ class _Epoch:
             return self.backend.asarray(1.0 / size, dtype), size
         w = self.backend.asarray(np.arange(batch_size) < n[:, None], dtype)
         if self.data.weights is not None:
-            w = w * self.data.weights.take(take, self.xp, idx, self.models)
+            w = w * self.data.weights.take(self.xp, idx, self.models)
         size = np.asarray(self.backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
         # A batch without weight teaches nothing; it must not divide by zero either.
         size = np.where(size != 0, size, np.inf)
@@ -274,7 +268,7 @@ class _Epoch:
             return None
         noise = [t.noise for t in trainings]
         masks = dropout_masks(
-            noise, self.hyper["dropout"], self.net.units[:-1], n_rows, self.problem.dtype
+            noise, self.hyper["dropout"], self.net.masked, n_rows, self.problem.dtype
         )
         return [None if mask is None else self.backend.asarray(mask) for mask in masks]
 
@@ -286,19 +280,23 @@ class _Epoch:
 
     def average_moments(self, moments):
         """Move the running means and variances, the end of theta, towards the batch's."""
-        start = self.stack.theta.shape[1] - 2 * n_normalised(self.net)
+        start = self.stack.theta.shape[1] - self.net.n_running
         running = self.stack.theta[:, start:]
         self.stack.theta[:, start:] = MOMENTUM * running + (1.0 - MOMENTUM) * moments
 
     def note(self, last: np.ndarray, X, grad) -> None:
         """Record gradient norms and mean activations on the last batch of some of the models."""
         xp, net = self.xp, self.net
-        norms = [xp.sqrt(xp.sum(W * W, axis=(1, 2))) for W in layers(xp, net, grad)[0]]
-        hidden = self.backend.kernel(hidden_layers)(xp, net, self.stack.theta, X)
-        means = [xp.mean(xp.abs(h), axis=(1, 2)) for h in hidden]
+        norms = [xp.sqrt(xp.sum(W * W, axis=_but_first(W))) for W in matrices(xp, net, grad)]
+        hidden = hidden_layers(xp, net, self.stack.theta, X)
+        means = [xp.mean(xp.abs(h), axis=_but_first(h)) for h in hidden]
         for record, found in ((self.gradient_norms, norms), (self.activations, means)):
             for i, values in enumerate(found):
                 record[last, i] = self.backend.to_numpy(values)[last]
+
+
+def _but_first(A) -> tuple[int, ...]:
+    return tuple(range(1, A.ndim))
 
 
 def _numbers(backend, values: np.ndarray, dtype):
@@ -324,15 +322,16 @@ class _Validation:
         xp, net, held_out = self.backend.xp, self.problem.net, self.problem.validation[m]
         X = self.X[id(held_out.X)]
         if held_out.rows is not None:
-            X = self.backend.kernel(gather)(xp, X, self.backend.asarray(held_out.rows[None]))
-        raw = self.backend.kernel(forward)(xp, net, theta, X)
-        predicted = self.backend.to_numpy(net.loss.predict(xp, raw))[0]
+            X = gather(xp, X, self.backend.asarray(held_out.rows[None]))
+        raw = forward(xp, net, theta, X)
+        predicted = self.backend.to_numpy(chosen(xp, net.loss.predict)(xp, raw))[0]
         if not np.isfinite(predicted).all():
             return np.nan, np.nan
         y, w = held_out.y[None], held_out.weights
         w = np.ones(len(predicted)) if w is None else w
         y, w = (self.backend.asarray(A, self.problem.dtype) for A in (y, w[None] / w.sum()))
-        loss = self.problem.options["loss_scale"] * net.loss.value_and_grad(xp, raw, y, w)[0]
+        loss, _ = chosen(xp, net.loss.value_and_grad)(xp, raw, y, w)
+        loss = self.problem.options["loss_scale"] * loss
         return float(self.backend.to_numpy(loss)[0]), float(held_out.score(predicted))
 
 
@@ -518,6 +517,6 @@ def memory(problem: Problem) -> float:
     """Bytes of one model: parameters, gradient and slots, and the activations of a batch."""
     itemsize = np.dtype(problem.dtype).itemsize
     slots = OPTIMIZERS[problem.options["optimizer"]].slots
-    units = sum(problem.net.units) * 3
+    units = sum(map(prod, problem.net.shapes)) * 3
     rows = problem.options["batch_size"]
-    return itemsize * ((3 + slots) * n_parameters(problem.net) + rows * units)
+    return itemsize * ((3 + slots) * problem.net.n_parameters + rows * units)

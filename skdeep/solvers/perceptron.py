@@ -11,6 +11,7 @@ are the models of a stack and, in :class:`Blocks`, the products of a block of ro
 import numpy as np
 import scipy.sparse as sp
 
+from ..overrides import overridable
 from ..problem import Problem, Result
 
 # Rows of a block. Its Gram matrix costs this many times what the scores cost; its other costs fall
@@ -48,7 +49,7 @@ def solve(backend, problem: Problem) -> Result:
         result = run(problem, Batch(backend, problem), permutation)
         constant = float(problem.options["fit_intercept"])
     else:
-        result = backend.kernel(train)(backend, problem)
+        result = train(backend, problem)
         # An intercept that learns more slowly is the weight of a smaller constant.
         constant = intercept_rate(problem) ** 0.5
     margin, radius = separation(problem, result.theta, constant)
@@ -60,6 +61,7 @@ def solve(backend, problem: Problem) -> Result:
     return result
 
 
+@overridable
 def train(backend, problem: Problem) -> Result:
     """The generic form of ``solve``."""
     lasso = bool((problem.hyper["l1"] > 0).any())

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..network import n_weights
+from ..overrides import chosen
 from ..problem import Problem, Result
 from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
@@ -125,7 +125,7 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
     """The model with the Hessian as an operator, its systems solved by conjugate gradients."""
     xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
     operator = Products.at(objective, point)
-    h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), w)
+    h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), w)
     (p, k), M = net.units, point.theta.shape[0]
     squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
     parts = [xp.reshape(xp.reshape(h, (M * k, -1)) @ squares, (M, k, p))]
@@ -299,8 +299,8 @@ def solve(backend, problem: Problem) -> Result:
     xp = backend.xp
     objective = make_objective(backend, problem)
     l1 = np.zeros(problem.theta.shape)
-    l1[:, n_weights(problem.net) :] = problem.hyper.get("l1_intercept", 0.0)
-    l1[:, : n_weights(problem.net)] = problem.hyper["l1"]
+    l1[:, problem.net.n_weights :] = problem.hyper.get("l1_intercept", 0.0)
+    l1[:, : problem.net.n_weights] = problem.hyper["l1"]
     l1 = backend.asarray(l1, problem.dtype)
     run = Run(problem)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
