@@ -11,12 +11,15 @@ from skdeep.activations import ACTIVATIONS
 from skdeep.backends import get_backend
 from skdeep.layers.normalisation import EPSILON, normalise
 from skdeep.regularization import (
-    clip_norm,
-    corrupt,
-    dropout_masks,
-    l1_penalty,
-    max_norm,
-    smooth_labels,
+    L1,
+    ClipNorm,
+    Draws,
+    GaussianNoise,
+    LabelSmoothing,
+    MaskingNoise,
+    MaxNorm,
+    put_together,
+    taken_apart,
 )
 
 torch = pytest.importorskip("torch")
@@ -124,51 +127,56 @@ def test_weights_of_batch_norm_are_repetitions():
     np.testing.assert_allclose(np.repeat(weighted, counts, axis=1), repeated, rtol=1e-12)
 
 
-def generators(*seeds):
-    return [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
+def draws(*seeds):
+    generators = [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
+    return Draws(get_backend("numpy"), generators, "float64")
 
 
 def test_dropout_masks():
     rates = np.array([[0.0, 0.2, 0.5], [0.0, 0.0, 0.9]])
-    masks = dropout_masks(generators(0, 1), rates, [(3,), (400,), (300,)], 200, "float64")
+    shapes = [(3,), (400,), (15, 20)]
+    masks = draws(0, 1).masks(rates, shapes, 200)
     assert masks[0] is None
     for i in (1, 2):
+        assert masks[i].shape == (2, 200, *shapes[i])
         for m in (0, 1):
             values = np.unique(masks[i][m])
             kept = 1 / (1 - rates[m, i])
             assert set(values) <= {0.0, kept}
             assert masks[i][m].mean() == pytest.approx(1.0, abs=0.05)
     # A model's draws do not depend on the stack it is in.
-    alone = dropout_masks(generators(1), rates[1:], [(3,), (400,), (300,)], 200, "float64")
+    alone = draws(1).masks(rates[1:], shapes, 200)
     np.testing.assert_array_equal(alone[2][0], masks[2][1])
 
 
 def test_corruption():
-    X = np.ones((2, 500, 40))
-    level = np.array([[0.3], [0.0]])
-    factor, offset = corrupt(generators(0, 1), "masking", level, X, "float64")
-    assert set(np.unique(factor)) == {0.0, 1.0} and not offset.any()
-    assert factor[0].mean() == pytest.approx(0.7, abs=0.01) and factor[1].all()
-    factor, offset = corrupt(generators(0, 1), "gaussian", level, X, "float64")
-    assert factor.all() and offset[0].std() == pytest.approx(0.3, abs=0.01) and not offset[1].any()
+    X, level = np.ones((2, 500, 40)), np.array([[0.3], [0.0]])
+    masked = MaskingNoise(level).input(xp, X, draws(0, 1))
+    assert set(np.unique(masked)) == {0.0, 1.0} and masked[1].all()
+    assert masked[0].mean() == pytest.approx(0.7, abs=0.01)
+    noise = GaussianNoise(level).input(xp, X, draws(0, 1)) - X
+    assert noise[0].std() == pytest.approx(0.3, abs=0.01) and not noise[1].any()
+    assert abs(noise[0].mean()) < 0.01
 
 
 def test_clip_norm_against_torch():
     grad = np.random.RandomState(0).randn(3, 20) * np.array([[0.01], [1.0], [100.0]])
-    clipped = clip_norm(xp, grad, np.array([[1.0]] * 3))
+    clipped = ClipNorm(np.array([[1.0]] * 3)).gradient(xp, grad)
     for row, expected in zip(clipped, grad, strict=True):
         leaf = torch.zeros(20, dtype=torch.float64, requires_grad=True)
         leaf.grad = torch.tensor(expected)
         torch.nn.utils.clip_grad_norm_([leaf], 1.0)
         np.testing.assert_allclose(row, leaf.grad.numpy(), rtol=1e-5)
-    np.testing.assert_array_equal(clip_norm(xp, np.zeros((1, 3)), np.ones((1, 1))), 0)
+    still = ClipNorm(np.ones((1, 1))).gradient(xp, np.zeros((1, 3)))
+    np.testing.assert_array_equal(still, 0)
 
 
-def test_max_norm_bounds_each_unit_and_touches_nothing_else():
-    net, theta, *_ = make_case(False)
+@pytest.mark.parametrize("tied", [False, True])
+def test_max_norm_bounds_each_unit_and_touches_nothing_else(tied):
+    net, theta, *_ = make_case(False, tied=tied, units=(4, 6, 3, 6, 4))
     bound = np.array([[0.5], [1.0], [1e9]])
-    bounded = max_norm(xp, net, theta, bound)
-    for W in network.matrices(xp, net, bounded):
+    bounded = MaxNorm(bound).theta(xp, net, theta)
+    for W in network.of_role(xp, net, bounded, "weight"):
         norms = np.linalg.norm(W, axis=1)
         assert (norms <= bound * (1 + 1e-12)).all()
     n = net.n_weights
@@ -178,17 +186,27 @@ def test_max_norm_bounds_each_unit_and_touches_nothing_else():
 
 def test_l1_penalty_by_differences():
     net, theta, *_ = make_case(False)
-    l1, n = np.array([[0.1], [0.2], [0.3]]), net.n_weights
-    value, slope = l1_penalty(xp, net, theta, l1)
-    np.testing.assert_allclose(value, l1[:, 0] * np.abs(theta[:, :n]).sum(axis=1))
-    up = l1_penalty(xp, net, theta + 1e-6, l1)[0]
+    l1, size, n = L1(np.array([[1.0], [2.0], [3.0]])), np.full((3, 1), 10.0), net.n_weights
+    value, slope = l1.penalty(xp, net, theta, size)
+    np.testing.assert_allclose(value, [0.1, 0.2, 0.3] * np.abs(theta[:, :n]).sum(axis=1))
+    up = l1.penalty(xp, net, theta + 1e-6, size)[0]
     np.testing.assert_allclose((up - value) / 1e-6, slope.sum(axis=1), rtol=1e-6)
 
 
 def test_smooth_labels_keep_their_sum():
-    y = np.eye(4)[None]
-    smoothed = smooth_labels(y, np.array([[0.2]]))
+    y, smooth = np.eye(4)[None], LabelSmoothing(np.array([[0.2]]))
+    smoothed = smooth.target(xp, y)
     np.testing.assert_allclose(smoothed.sum(axis=-1), 1.0)
     np.testing.assert_allclose(smoothed[0, 0], [0.85, 0.05, 0.05, 0.05])
-    binary = smooth_labels(np.array([[[0.0], [1.0]]]), np.array([[0.2]]))
+    binary = smooth.target(xp, np.array([[[0.0], [1.0]]]))
     np.testing.assert_allclose(binary.ravel(), [0.1, 0.9])
+
+
+def test_regularisers_of_a_stack():
+    """Those that differ in numbers are of one kind; each model has its own numbers."""
+    kinds, hyper = zip(*(taken_apart([MaxNorm(bound), L1(0.5)]) for bound in (1.0, 2.0)))
+    assert kinds[0] == kinds[1] and hash(kinds[0]) == hash(kinds[1])
+    stacked = {name: np.concatenate([one[name] for one in hyper]) for name in hyper[0]}
+    max_norm, l1 = put_together(kinds[0], stacked)
+    assert max_norm.bound.tolist() == [[1.0], [2.0]] and l1.strength.tolist() == [[0.5], [0.5]]
+    assert taken_apart([ClipNorm(1.0)])[0] != taken_apart([MaxNorm(1.0)])[0]

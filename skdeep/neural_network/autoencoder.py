@@ -17,11 +17,12 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from .. import network
 from ..array_api import follows_input
 from ..base import to_host
-from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers, column
+from ..regularization import GaussianNoise, MaskingNoise
+from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers, is_stochastic
 from .multilayer import BaseMultilayerPerceptron
 
-# Moderate levels of each kind of noise, for features in [0, 1].
-NOISE_LEVELS = {"gaussian": 0.15, "masking": 0.25}
+# The kinds of noise, and a moderate level of each for features in [0, 1].
+NOISES = {"gaussian": (GaussianNoise, 0.15), "masking": (MaskingNoise, 0.25)}
 
 
 def negative_mean_squared_error(truth, predicted, sample_weight=None):
@@ -310,7 +311,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
 
     def _check_solver(self, X_val):
         super()._check_solver(X_val)
-        if self.noise is not None and self.solver not in STOCHASTIC_SOLVERS:
+        if self.noise is not None and not is_stochastic(self.solver):
             raise ValueError(
                 f"noise={self.noise!r} cannot be used with solver={self.solver!r}: choose one of "
                 f"{', '.join(STOCHASTIC_SOLVERS)}."
@@ -321,14 +322,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             )
 
     def _noise_level(self) -> float:
-        return NOISE_LEVELS[self.noise] if self.noise_level is None else self.noise_level
+        return NOISES[self.noise][1] if self.noise_level is None else self.noise_level
 
-    def _stochastic_settings(self, net, n_rows, incremental):
-        hyper, options = super()._stochastic_settings(net, n_rows, incremental)
-        if self.noise is not None and self._noise_level() > 0:
-            hyper["noise_level"] = column(self._noise_level())
-            options["noise"] = self.noise
-        return hyper, options
+    def _regularizers(self):
+        disturbed = self.noise is not None and self._noise_level() > 0
+        noise = [NOISES[self.noise][0](self._noise_level())] if disturbed else []
+        return [*noise, *super()._regularizers()]
 
     def _initial_theta(self, net, rngs, X, sample_weight):
         theta = super()._initial_theta(net, rngs, X, sample_weight)

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from ..base import canonical, to_host, warn
 from ..problem import Validation, cancel
-from ..stochastic import STOCHASTIC_SOLVERS
+from ..stochastic import is_stochastic
 
 # Ranges and shares are known from so many values on. Of large data so many entries are looked at.
 LEAST_VALUES, ENTRIES = 30, 2**18
@@ -77,7 +77,7 @@ class ScoredOnHeldOutRows:
             validation = self._given_validation(X_val, y_val)
             warn_of_another_scale(X, validation.X)
             return None, validation
-        if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
+        if not (self.early_stopping and is_stochastic(self.solver)):
             return None, None
         if incremental:
             raise ValueError("partial_fit does not support early_stopping=True")

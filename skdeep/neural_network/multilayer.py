@@ -33,11 +33,13 @@ from ..initializers import INITIALIZERS
 from ..losses import Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, cancel
+from ..regularization import ClipNorm, LabelSmoothing, MaxNorm, Regularizer
 from ..solvers.training import restarted, without_records
 from ..stochastic import (
     CONSTRAINTS,
     STOCHASTIC_SOLVERS,
     column,
+    is_stochastic,
     settings,
 )
 from .held_out import ScoredOnHeldOutRows
@@ -73,7 +75,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             list,
             tuple,
         ],
-        "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS})],
+        "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), HasMethods(["step"])],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -165,7 +167,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
         )
         rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
         n_rows = X.shape[0] if rows is None else len(rows)
-        if self.solver in STOCHASTIC_SOLVERS:
+        if is_stochastic(self.solver):
             hyper, options = self._stochastic_settings(net, n_rows, incremental)
         else:
             total = n_rows if sample_weight is None else sample_weight.sum()
@@ -176,7 +178,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
                 hyper["tol"] = hyper["tol"] ** 2
             hyper, options, trainings = {"l2": column(self.alpha / total), **hyper}, {}, None
         return Problem(
-            solver="minibatch" if self.solver in STOCHASTIC_SOLVERS else self.solver,
+            solver="minibatch" if is_stochastic(self.solver) else self.solver,
             X=X,
             y=y,
             dtype=self._compute_dtype(X),
@@ -201,7 +203,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
 
     def _check_solver(self, X_val) -> None:
         """Raise if a parameter asks for what the solver has not."""
-        if self.solver in STOCHASTIC_SOLVERS:
+        if is_stochastic(self.solver):
             if self.solver == "adamw" and self.l1_ratio > 0:
                 raise ValueError(
                     "l1_ratio cannot be used with solver='adamw', whose decay is decoupled from "
@@ -248,13 +250,9 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             )
-        hyper, options = settings(self, net, n_rows, self.alpha, self.l1_ratio, incremental)
-        wanted = {
-            "clip_norm": self.clip_norm,
-            "max_norm": self.max_norm,
-            "label_smoothing": getattr(self, "label_smoothing", 0.0),
-        }
-        hyper |= {name: column(value) for name, value in wanted.items() if value}
+        hyper, options = settings(
+            self, net, n_rows, self.alpha, self.l1_ratio, incremental, self._regularizers()
+        )
         rates = self._dropout_rates(len(net.activations))
         if rates.any():
             hyper["dropout"] = rates[None]
@@ -262,6 +260,15 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             # scikit-learn reports the squared error as a mean over outputs, not their sum.
             options["loss_scale"] = 1.0 / self.n_outputs_
         return hyper, {**options, "early_stopping": self.early_stopping}
+
+    def _regularizers(self) -> list[Regularizer]:
+        """Those that the parameters ask for, beside the penalty."""
+        asked = {
+            LabelSmoothing: getattr(self, "label_smoothing", 0.0),
+            ClipNorm: self.clip_norm,
+            MaxNorm: self.max_norm,
+        }
+        return [kind(number) for kind, number in asked.items() if number]
 
     def _dropout_rates(self, n_hidden: int) -> np.ndarray:
         """Rates of the input and each hidden layer."""

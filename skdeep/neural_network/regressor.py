@@ -173,7 +173,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     _parameter_constraints: dict = {
         **BaseMultilayerPerceptron._parameter_constraints,
-        "solver": [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS})],
+        "solver": [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS}), HasMethods(["step"])],
         "loss": [
             StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"}),
             HasMethods(["value_and_grad", "predict"]),

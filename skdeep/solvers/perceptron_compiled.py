@@ -41,11 +41,11 @@ COUNTED = 2**19
 
 
 def train(backend, problem: Problem) -> Result:
-    """Twin of ``perceptron.train``."""
+    """Override of ``perceptron.train``."""
     if problem.options.get("average"):
         # scikit-learn's loop takes the mean as it goes; those compiled here do not.
         if problem.monitors is not None:
-            return perceptron.train(backend, problem)
+            return perceptron.train.__wrapped__(backend, problem)
         return train_with_scikit_learn(problem)
     loaded = compiled.cache_info().currsize > 0
     worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
@@ -54,7 +54,7 @@ def train(backend, problem: Problem) -> Result:
             sweep = Sequence(problem, each)
             return perceptron.run(problem, sweep, compiled(perceptron.permutation))
     if problem.monitors is not None:
-        return perceptron.train(backend, problem)
+        return perceptron.train.__wrapped__(backend, problem)
     return train_with_scikit_learn(problem)
 
 
