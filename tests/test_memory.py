@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skdeep.linear_model import Perceptron
+from skdeep.linear_model import LogisticRegression, Perceptron
 from skdeep.model_selection import GridSearchCV
 from skdeep.neural_network import MLPClassifier
 
@@ -94,3 +94,12 @@ def test_mistakes_are_not_counted_on_large_data(engine, data):
     large = Perceptron(max_iter=3, tol=None).fit(X, y)
     assert np.isnan(large.n_updates_)
     assert Perceptron(max_iter=3, tol=None).fit(X[:1000], y[:1000]).n_updates_ > 0
+
+
+@pytest.mark.parametrize(("C", "tol"), [(1.0, 1e-4), (1e6, 1e-10)])
+def test_logistic_regression_copies_rows_in_single_precision_only(C, tol):
+    """Half of X, and its scores; the weak penalty has Newton's method take its turn."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(20_000, 100)
+    y = np.argmax(X @ rng.randn(100, 5) + 0.5 * rng.gumbel(size=(len(X), 5)), axis=1)
+    assert share_allocated(LogisticRegression(C=C, tol=tol, max_iter=200), X, y) < 1.1

@@ -171,35 +171,46 @@ def _joined(first: Result, rest: Result, ended) -> Result:
 def _rehearsed(backend, problem: Problem, space):
     """Objective, space, point and history after some iterations over every so many rows.
 
-    These do not count: a dozen of them take less than two over all rows. A model that they mislead
-    starts where it was to start, as do all where rows are few.
+    A model that they mislead starts where it was to start, as do all where rows are few.
+    """
+    xp, theta = backend.xp, backend.asarray(problem.theta, problem.dtype)
+    found = _rehearse(backend, problem, space, theta)
+    objective = make_objective(backend, problem)
+    if found is None:
+        return objective, space, objective.at(theta), None
+    value, rehearsed, history = found
+    point = objective.at(rehearsed)
+    misled = ~(point.value < value)
+    if bool(xp.any(misled)):
+        point = objective.at(xp.where(misled[:, None], theta, point.theta))
+        history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
+    return objective, space, point, history
+
+
+def _rehearse(backend, problem: Problem, space, theta):
+    """The objective at theta, and theta and history some iterations later, over a part of the rows.
+
+    They do not count: a dozen of them take less than two over all rows. None where rows are few.
     """
     xp, n = backend.xp, problem.X.shape[0]
-    objective = make_objective(backend, problem)
     step = n // max(MIN_ROWS, 16 * problem.net.units[0])
     n_iter = min(REHEARSAL, int(problem.hyper["max_iter"].min()))
-    theta = backend.asarray(problem.theta, problem.dtype)
     if step < 3 or n_iter == 0 or problem.theta.any():
-        return objective, space, objective.at(theta), None
+        return None
     weights = problem.row_weights()
     some = np.arange(n) if weights.shape[1] == 1 else np.flatnonzero(weights.any(axis=0))
     some = some[::step]
     weights = np.broadcast_to(weights, (weights.shape[0], n))[:, some]
     if not weights.any(axis=1).all():  # a model has none of these rows
-        return objective, space, objective.at(theta), None
+        return None
     y = problem.y[..., some, :]
     part = replace(problem, X=problem.X[some], y=y, weights=weights, rows=None, monitors=None)
     run, sample = Run(part), make_objective(backend, part)
-    at_start = sample.at(theta)
-    state = State.start(xp, sample, space, at_start)
+    state = State.start(xp, sample, space, sample.at(theta))
+    value = state.point.value
     for iteration in range(n_iter):
         state = advance(backend, run, state, iteration)
-    point, history = objective.at(state.point.theta), state.history
-    misled = ~(point.value < at_start.value)
-    if bool(xp.any(misled)):
-        point = objective.at(xp.where(misled[:, None], theta, point.theta))
-        history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
-    return objective, space, point, history
+    return value, state.point.theta, state.history
 
 
 def _descend(

@@ -156,7 +156,7 @@ class LinearLine:
 
     def at(self, step):
         """Objective and its derivative along the line, each of shape (M,)."""
-        objective = self.objective
+        objective, self.last = self.objective, None
         value, raw, dz, slope = objective.loss_along(
             objective.xp,
             objective.net.loss,
