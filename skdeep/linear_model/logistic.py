@@ -446,6 +446,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             def attributes(theta):
                 return self._attributes(problem.net, theta.astype(problem.dtype, copy=False))
 
+            del codes  # of no use while a search waits with many of these
             task = "epoch" if stochastic else f"{self.solver}-iter"
             watch = watched(self, context, problem, y, sample_weight, attributes, task)
             with watch as problem:

@@ -178,7 +178,10 @@ class Products(NamedTuple):
         size = xp.max(xp.abs(scaled), axis=1, keepdims=True)
         size = xp.where(size > 0, size, 1.0)
         dz = forward(xp, net, xp.astype(scaled / size, xp.float32), self.X)
-        dz = net.loss.hessian_product(xp, self.predicted, self.w, dz)
+        for cut in cuts(dz.shape[1], dz.shape[0] * dz.shape[2]):
+            predicted, change = self.predicted[:, cut, :], dz[:, cut, :]
+            w = self.w if self.w.shape[1] == 1 else self.w[:, cut]
+            dz[:, cut, :] = net.loss.hessian_product(xp, predicted, w, change)
         parts = [xp.reshape(affine_backward(xp, self.X, dz), (v.shape[0], -1))]
         if net.intercept:
             parts.append(xp.sum(dz, axis=-2))

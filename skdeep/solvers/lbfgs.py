@@ -12,7 +12,7 @@ from scipy import sparse
 from ..losses import has_hessian
 from ..problem import Problem, Result
 from . import exact_newton, truncated_newton
-from .objective import Point, make_objective, without_common_part
+from .objective import make_objective, without_common_part
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
 from .run import SHARE, SHARE_LARGE, Run, largest
 from .scaling import limit, moderated
@@ -95,7 +95,8 @@ def _many_parameters(backend, problem: Problem, reach: float) -> Result:
     course = Course(problem)
     draft = _draft(course.part(), reach)
     single = space.astype(backend.xp, backend.xp.float32)
-    first = _descend(backend, draft, *_rehearsed(backend, draft, single))
+    run = make_run(draft)
+    first = take_turns(backend, draft, single, run, _rehearsed(backend, draft, single), 0)
     sound = np.isfinite(first.theta).all(axis=1, keepdims=True)
     theta = np.where(sound, first.theta, problem.theta)
     rest = replace(course.part(first.n_iter), theta=theta)
@@ -169,7 +170,7 @@ def _joined(first: Result, rest: Result, ended) -> Result:
 
 
 def _rehearsed(backend, problem: Problem, space):
-    """Objective, space, point and history after some iterations over every so many rows.
+    """The state after some iterations over every so many rows.
 
     A model that they mislead starts where it was to start, as do all where rows are few.
     """
@@ -177,20 +178,21 @@ def _rehearsed(backend, problem: Problem, space):
     found = _rehearse(backend, problem, space, theta)
     objective = make_objective(backend, problem)
     if found is None:
-        return objective, space, objective.at(theta), None
+        return State.start(xp, objective, space, objective.at(theta))
     value, rehearsed, history = found
     point = objective.at(rehearsed)
     misled = ~(point.value < value)
     if bool(xp.any(misled)):
         point = objective.at(xp.where(misled[:, None], theta, point.theta))
         history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
-    return objective, space, point, history
+    return State.start(xp, objective, space, point, history)
 
 
 def _rehearse(backend, problem: Problem, space, theta):
     """The objective at theta, and theta and history some iterations later, over a part of the rows.
 
     They do not count: a dozen of them take less than two over all rows. None where rows are few.
+    There is no copy of all rows yet, and what the part takes is gone when there is.
     """
     xp, n = backend.xp, problem.X.shape[0]
     step = n // max(MIN_ROWS, 16 * problem.net.units[0])
@@ -213,26 +215,20 @@ def _rehearse(backend, problem: Problem, space, theta):
     return value, state.point.theta, state.history
 
 
-def _descend(
-    backend,
-    problem: Problem,
-    objective,
-    space,
-    point: Point | None = None,
-    history=None,
-    error=None,
-) -> Result:
-    """Walk from a point, that of the problem's theta if None, with what is known of curvature.
-
-    ``error`` (M,) is what is known of the scores' error there.
-    """
-    if point is None:
-        point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    state = State.start(backend.xp, objective, space, point, history)
-    run = make_run(problem)
+def _descend(backend, problem: Problem, objective, space, error=None) -> Result:
+    """Walk from the problem's theta; ``error`` (M,) is what is known of the scores' error there."""
+    theta, run = backend.asarray(problem.theta, problem.dtype), make_run(problem)
     if error is not None:
         run.error = error
-    return take_turns(backend, problem, space, run, state, 0)
+    # Nobody else holds the start: its scores go when the walk leaves it.
+    return take_turns(
+        backend,
+        problem,
+        space,
+        run,
+        State.start(backend.xp, objective, space, objective.at(theta)),
+        0,
+    )
 
 
 def make_run(problem: Problem) -> Run:
@@ -253,8 +249,25 @@ def take_turns(backend, problem: Problem, space, run: Run, state: State, iterati
     alone = problem.net.activations or not has_hessian(problem.net.loss)
     turn = np.inf if alone else _handover(problem)
     first = True
+
+    def walk():
+        """Make ``turn`` iterations of L-BFGS, the first time until all gradients are small.
+
+        It rebinds the state rather than returns one, so that no caller holds the scores of another.
+        """
+        nonlocal state, iteration
+        end = iteration + turn
+        while iteration < end:
+            left = run.judge(backend, iteration, state.point)
+            if left.size == 0 or (first and not run.any_step and run.met.all()):
+                break
+            if left.size < state.g.shape[0]:
+                state = state.take(xp, backend.asarray(left))
+            state = advance(backend, run, state, iteration)
+            iteration += 1
+
     while True:
-        state, iteration = _walk(backend, run, state, iteration, turn, first)
+        walk()
         if run.models.size == 0:
             return run.result()
         objective, point, iteration = truncated_newton.walk(
@@ -264,20 +277,6 @@ def take_turns(backend, problem: Problem, space, run: Run, state: State, iterati
             return run.result()
         left = space.take(xp, backend.asarray(run.models))
         state, first = State.start(xp, objective, left, point), False
-
-
-def _walk(backend, run: Run, state: State, iteration: int, turn: float, first: bool):
-    """Make ``turn`` iterations of L-BFGS, the first time until all gradients are small."""
-    end = iteration + turn
-    while iteration < end:
-        left = run.judge(backend, iteration, state.point)
-        if left.size == 0 or (first and not run.any_step and run.met.all()):
-            break
-        if left.size < state.g.shape[0]:
-            state = state.take(backend.xp, backend.asarray(left))
-        state = advance(backend, run, state, iteration)
-        iteration += 1
-    return state, iteration
 
 
 def _handover(problem: Problem) -> int:

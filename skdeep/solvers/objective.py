@@ -156,7 +156,8 @@ class LinearLine:
 
     def at(self, step):
         """Objective and its derivative along the line, each of shape (M,)."""
-        objective, self.last = self.objective, None
+        objective = self.objective
+        self.last = None  # makes room for the scores of this step
         value, raw, dz, slope = objective.loss_along(
             objective.xp,
             objective.net.loss,
@@ -180,9 +181,14 @@ class LinearLine:
     def moved(self) -> np.ndarray:
         """How far a step of one moves the scores of each model, relative to the largest, (M,)."""
         xp = self.objective.xp
-        raw, change = (xp.max(xp.abs(x), axis=(1, 2)) for x in (self.start.raw, self.draw))
+        raw, change = (_largest(xp, x) for x in (self.start.raw, self.draw))
         raw, change = (self.objective.backend.to_numpy(x).astype("float64") for x in (raw, change))
         return change / np.where(raw > 0, raw, 1.0)
+
+
+def _largest(xp, scores):
+    """The largest size of the scores (M, n, k) of each model."""
+    return xp.maximum(xp.max(scores, axis=(1, 2)), -xp.min(scores, axis=(1, 2)))
 
 
 class NetworkObjective:
