@@ -1,6 +1,7 @@
 """L-BFGS on linear models: its coordinates, its turns with Newton's method, its two precisions."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from skdeep.linear_model import LogisticRegression
 from skdeep.linear_model.logistic_problem import Penalty, make_problem
 from skdeep.losses import LOSSES
 from skdeep.solvers import exact_newton, lbfgs, objective
+from skdeep.solvers.line_search import wolfe
 from skdeep.solvers.whitening import whitening
 
 
@@ -296,3 +298,13 @@ def test_single_precision_takes_as_few_iterations(C, monkeypatch):
     single = LogisticRegression(C=C).fit(X.astype("float32"), y)
     assert single.coef_.dtype == np.float32
     assert single.n_iter_ <= double.n_iter_ + 3
+
+
+def test_a_line_search_goes_where_steps_are_coarse():
+    """Beyond 2**53 a step and one more are the same number."""
+    line = SimpleNamespace(at=lambda step: (-step, -np.ones_like(step)))
+    one = np.ones(1)
+    with np.errstate(all="raise"):
+        found = wolfe(np, line, np.zeros(1), -one, one)
+    assert not found.all_ok
+    assert found.step > 2.0**53
