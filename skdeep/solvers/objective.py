@@ -47,7 +47,10 @@ def without_common_part(problem):
         return problem
     split = theta.reshape(len(theta), -1, problem.net.units[-1])
     penalised = decay.reshape(split.shape) > 0
-    shift = np.where(penalised, split.mean(axis=2, keepdims=True), 0.0)
+    mean = split.mean(axis=2, keepdims=True)
+    # Rounding is left alone: it must not move a start that is the optimum.
+    noise = 16.0 * np.finfo(split.dtype).eps * np.abs(split).max()
+    shift = np.where(penalised & (np.abs(mean) > noise), mean, 0.0)
     return replace(problem, theta=(split - shift).reshape(theta.shape).astype(theta.dtype))
 
 
