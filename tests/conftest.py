@@ -18,7 +18,7 @@ import pytest
 BLAS = {
     *("test_against_sklearn", "test_batch", "test_convergence_warnings", "test_lbfgs", "test_lm"),
     *("test_discriminant_analysis", "test_logistic_cv", "test_moments", "test_same_answer"),
-    *("test_search", "test_unscaled"),
+    *("test_proximal", "test_search", "test_unscaled"),
 }
 
 
