@@ -292,3 +292,20 @@ def test_where_there_is_no_one_optimum_scores_stay_small():
         other = LogisticRegression(C=1e30).fit(form, y)
         assert other.n_iter_ == model.n_iter_
         assert_allclose(other.decision_function(X), scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e3])
+@pytest.mark.parametrize(
+    "params", [{}, {"solver": "newton-cg"}, {"solver": "saga", "l1_ratio": 0.5}]
+)
+def test_single_precision_far_from_zero(params, offset, backend):
+    """Four classes that mingle, features of unlike scales: the Hessian is nearly singular."""
+    X, _ = datasets.load_wine(return_X_y=True)
+    X, y = (X[:38, :5] + offset).astype("float32"), np.arange(38) % 4
+    for C in (0.5, 10.0):
+        single = LogisticRegression(C=C, backend=backend, **params).fit(X, y)
+        assert single.coef_.dtype == np.float32
+        double = LogisticRegression(C=C, **params).fit(X.astype("float64"), y)
+        expected = double.decision_function(X.astype("float64"))
+        found = single.decision_function(X.astype("float64"))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
