@@ -527,3 +527,11 @@ def test_targets_that_are_no_numbers(backend):
     for method in ("fit", "partial_fit"):
         with refused("y has to be numbers"):
             getattr(make(MLPRegressor(**SMALL), backend), method)(X, labels)
+
+
+@pytest.mark.parametrize("solver", ["none of these", np.nan])
+def test_an_unknown_solver_is_refused_by_fit_alone(solver):
+    model = LogisticRegression(solver=solver)
+    assert is_classifier(model)
+    with refused("solver"):
+        model.fit(X, y)

@@ -660,5 +660,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.classifier_tags.multi_class = ALGORITHMS[self.solver].multinomial
+        # Asked before a fit refuses a solver that there is not.
+        algorithm = ALGORITHMS.get(self.solver)
+        tags.classifier_tags.multi_class = algorithm is None or algorithm.multinomial
         return tags

@@ -46,7 +46,8 @@ def recentre(xp, u, k, l1, decay):
     split = xp.reshape(u, (u.shape[0], -1, k))
     ordered = xp.sort(split, axis=2)
     lower, upper = ordered[:, :, (k - 1) // 2], ordered[:, :, k // 2]
-    many, more = (xp.sum(split == x[:, :, None], axis=2) for x in (lower, upper))
+    equal = (xp.astype(split == x[:, :, None], xp.int64) for x in (lower, upper))
+    many, more = (xp.sum(which, axis=2) for which in equal)
     shift = xp.where(more > many, upper, lower)
     free = (l1[:, ::k] > 0) & (decay[:, ::k] == 0)
     shift = xp.where(free, shift, xp.zeros_like(shift))
