@@ -5,7 +5,7 @@ Functions of a stack: ``theta`` and ``grad`` have shape ``(M, P)``, numbers ``(M
 
 import numpy as np
 
-from .network import Network, layers, n_weights
+from .network import Network, layers, n_weights, shapes
 
 # Dropout compares 16 random bits with the rate: finer than anyone tunes it, and cheap to draw.
 LEVELS = 2**16
@@ -24,11 +24,15 @@ def clip_norm(xp, grad, bound):
 
 
 def max_norm(xp, net: Network, theta, bound):
-    """Theta with each unit's incoming weights at most ``bound`` long (Srivastava et al., 2014)."""
+    """Theta with each unit's incoming weights at most ``bound`` long (Srivastava et al., 2014).
+
+    A unit of the decoder has a row of the encoder's weights where they are tied.
+    """
     kept = []
-    for W in layers(xp, net, theta)[0]:
-        norm = xp.sqrt(xp.sum(W * W, axis=1, keepdims=True))
-        W = W * _shrink(xp, norm, bound[..., None])
+    for W in layers(xp, net, theta)[0][: len(shapes(net)[0])]:
+        for axis in (1, 2) if net.tied else (1,):
+            norm = xp.sqrt(xp.sum(W * W, axis=axis, keepdims=True))
+            W = W * _shrink(xp, norm, bound[..., None])
         kept.append(xp.reshape(W, (theta.shape[0], -1)))
     return xp.concat([*kept, theta[:, n_weights(net) :]], axis=1)
 

@@ -6,10 +6,12 @@ import sklearn.linear_model
 from numpy.testing import assert_allclose
 from scipy import sparse
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
-from sklearn.datasets import load_iris
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.datasets import load_iris, load_wine
 from sklearn.metrics import log_loss
 
+from skdeep import fit_many
 from skdeep.batch import solve_stack
 from skdeep.linear_model import LogisticRegression
 from skdeep.solvers import proximal
@@ -114,3 +116,48 @@ def test_many_features_of_which_few_count(k, fit_intercept, form):
     assert 0 < np.count_nonzero(w) < w.size / 4
     if fit_intercept:
         assert_allclose(error.sum(axis=0), 0.0, atol=1e-5)
+
+
+def rough_objective(model, X, y):
+    """What is minimised, by its formula."""
+    losses = -log_softmax(X @ model.coef_.T + model.intercept_, axis=1)[np.arange(len(y)), y]
+    sizes, ratio = np.abs(model.coef_), model.l1_ratio
+    return losses.sum() + (ratio * sizes + 0.5 * (1 - ratio) * sizes**2).sum() / model.C
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_few_iterations_however_far_from_zero(fit_intercept):
+    """Proximal steps alone crawl there: features are nearly collinear."""
+    rng, y = np.random.default_rng(0), np.arange(40) % 3
+    X = rng.normal(size=(40, 3)) + y[:, None]
+    model = LogisticRegression(solver="saga", l1_ratio=0.5, fit_intercept=fit_intercept)
+    near = rough_objective(model.fit(X, y), X, y)
+    for offset in (100.0, 1e3, 1e4):
+        far = rough_objective(model.fit(X + offset, y), X + offset, y)
+        assert model.n_iter_[0] <= 15
+        if fit_intercept:
+            assert_allclose(far, near, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e4])
+@pytest.mark.parametrize("ratio", [0.5, 1.0])
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_alone_and_in_a_stack(n_classes, ratio, offset):
+    """At the default tolerance, and where coefficients of pure L1 are not unique: four classes."""
+    X, _ = load_wine(return_X_y=True)
+    X, y = X[::3] + offset, np.arange(len(X[::3])) % n_classes
+    models = [LogisticRegression(solver="saga", l1_ratio=ratio, C=C) for C in (0.25, 0.5, 10.0)]
+    for stacked in fit_many([clone(model) for model in models], X, y):
+        scores = clone(stacked).fit(X, y).decision_function(X)
+        atol = 1e-6 * np.abs(scores).max()
+        assert_allclose(stacked.decision_function(X), scores, rtol=0, atol=atol)
+
+
+def test_of_an_even_number_the_median_of_more_outputs_becomes_zero():
+    def recentred(*u):
+        one = np.ones((1, 4))
+        return proximal.recentre(np, np.array([u]), 4, one, 0.0 * one)[0]
+
+    for shift in (-2.0, 0.0, 0.5):
+        assert_allclose(recentred(*(np.array([-1.0, 0.0, 2.0, 3.0]) + shift)), [-1, 0, 2, 3])
+        assert_allclose(recentred(*(np.array([-2.0, -1.0, 0.0, 0.0]) + shift)), [-2, -1, 0, 0])

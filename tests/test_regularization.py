@@ -176,6 +176,16 @@ def test_max_norm_bounds_each_unit_and_touches_nothing_else():
     np.testing.assert_array_equal(bounded[2], theta[2])
 
 
+def test_max_norm_of_tied_weights_bounds_encoder_and_decoder():
+    net, theta, *_ = make_case(False, tied=True, units=(4, 6, 3, 6, 4))
+    bound = np.array([[0.5], [1.0], [1e9]])
+    bounded = max_norm(xp, net, theta, bound)
+    assert bounded.shape == theta.shape
+    for W in network.layers(xp, net, bounded)[0]:
+        assert (np.linalg.norm(W, axis=1) <= bound * (1 + 1e-12)).all()
+    np.testing.assert_array_equal(bounded[2], theta[2])
+
+
 def test_l1_penalty_by_differences():
     net, theta, *_ = make_case(False)
     l1, n = np.array([[0.1], [0.2], [0.3]]), network.n_weights(net)

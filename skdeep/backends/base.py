@@ -26,6 +26,11 @@ class Backend:
         Array-API namespace.
     fused : dict of callable to callable, optional
 
+    Attributes
+    ----------
+    has_double : bool
+        Whether there is a float64.
+
     Examples
     --------
     >>> from skdeep.backends import get_backend
@@ -45,6 +50,7 @@ class Backend:
         self.device = device
         self.xp = xp
         self.fused = {} if fused is None else fused
+        self.has_double = device != "mps"
 
     def __str__(self) -> str:
         return self.name if self.name == "numpy" else f"{self.name}:{self.device}"

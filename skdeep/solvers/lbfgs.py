@@ -7,12 +7,12 @@ rows and in single precision.
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
 from ..losses import has_hessian
 from ..problem import Problem, Result
 from . import exact_newton, truncated_newton
 from .objective import make_objective, without_common_part
+from .precision import in_double, needs_double, tells_apart
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
 from .run import SHARE, SHARE_LARGE, Run, largest
 from .scaling import limit, moderated
@@ -21,6 +21,8 @@ from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
 # begins in single precision, which halves that.
 LARGE = 2**21
+# Features may be so many deviations from zero for it.
+DEVIATIONS = 1e3
 # Iterations that are made over a part of the rows first, where there are several times as many.
 REHEARSAL = 12
 # Iterations after which a linear model's curvature has moved too far from where it was whitened.
@@ -56,6 +58,8 @@ def solve(backend, problem) -> Result:
     reach = largest(problem.X)
     if reach > limit(problem.dtype):
         return moderated(solve, backend, problem)
+    if needs_double(backend, problem):
+        return in_double(solve, backend, problem)
     if has_hessian(problem.net.loss) and exact_newton.pays(problem):
         return exact_first(backend, problem)
     return _many_parameters(backend, problem, reach)
@@ -90,7 +94,7 @@ def _many_parameters(backend, problem: Problem, reach: float) -> Result:
     space = whitening(backend, problem, objective.data)
     if problem.dtype != "float64" or not _large(problem):
         return _descend(backend, problem, objective, space)
-    if not _single_will_do(problem.X, reach):
+    if not (1e-30 < reach < 1e30 and tells_apart(problem.X, DEVIATIONS)):
         return _descend(backend, problem, objective, space)
     course = Course(problem)
     draft = _draft(course.part(), reach)
@@ -135,18 +139,6 @@ class Course:
 def _large(problem: Problem) -> bool:
     """Whether passes over the rows are what an iteration costs."""
     return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
-
-
-def _single_will_do(X, reach: float) -> bool:
-    """Whether float32 tells rows apart: no feature is far from zero next to how much it varies."""
-    if not 1e-30 < reach < 1e30:
-        return False
-    if sparse.issparse(X):
-        return True
-    some = X[:: max(1, X.shape[0] // 1024), :]
-    mean, deviation = np.abs(some.mean(axis=0)), some.std(axis=0)
-    varies = deviation > 1e-12 * mean
-    return not bool((varies & (mean > 1e3 * deviation)).any())
 
 
 def _draft(problem: Problem, reach: float) -> Problem:
