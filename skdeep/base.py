@@ -107,20 +107,24 @@ class Model(Versioned):
             cls._param_names = tuple(super()._get_param_names())
         return list(cls._param_names)
 
-    def _get_backend(self, X) -> Backend:
+    def _backend_name(self, X) -> str:
         """The backend asked for, or under "auto" the one where the data lives."""
-        name = self.backend
-        if name == "auto":
-            name = f"torch:{X.device}" if is_torch_array(X) else "numpy"
-        return get_backend(name, self._dtype_name)
+        if self.backend != "auto":
+            return self.backend
+        return f"torch:{X.device}" if is_torch_array(X) else "numpy"
+
+    def _get_backend(self, X) -> Backend:
+        """That backend, if it has the type asked for."""
+        return get_backend(self._backend_name(X), self._dtype_name)
 
     def _get_backend_to_predict(self, X) -> Backend:
         """The same; NumPy where a fitted model has come to a machine without that backend.
 
-        What it has learned are NumPy arrays. Nothing else ever falls back.
+        What it has learned are NumPy arrays. Nothing else ever falls back. Only training rounds
+        products to bfloat16: any backend predicts with the parameters.
         """
         try:
-            return self._get_backend(X)
+            return get_backend(self._backend_name(X), self._kept_dtype)
         except NotInstalled as error:
             tell_once(f"{error}. Fitted models predict with NumPy here.")
             return get_backend("numpy")
@@ -135,8 +139,11 @@ class Model(Versioned):
 
         Parameters are kept in float32 under bfloat16: only products are rounded.
         """
-        name = self._dtype_name or str(X.dtype)
-        return "float32" if name == "bfloat16" else name
+        return self._kept_dtype or str(X.dtype)
+
+    @property
+    def _kept_dtype(self) -> str | None:
+        return "float32" if self._dtype_name == "bfloat16" else self._dtype_name
 
     @property
     def _dtype_name(self) -> str | None:
@@ -182,6 +189,7 @@ class Model(Versioned):
 class LinearClassifier(LinearClassifierMixin, Model):
     """Base of the classifiers with ``coef_`` and ``intercept_``; scikit-learn's mixin predicts."""
 
+    @np.errstate(over="ignore", invalid="ignore")  # of enormous rows
     def decision_function(self, X):
         """Confidence scores: the signed distances to the hyperplanes, scaled by the norm of coef_.
 
@@ -202,7 +210,7 @@ class LinearClassifier(LinearClassifierMixin, Model):
         check_is_fitted(self)
         backend = self._get_backend_to_predict(X)
         X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
-        dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coef_.dtype)
+        dtype = dtype_to_predict(X, self.coef_)
         W, b = (backend.asarray(array, dtype) for array in (self.coef_.T[None], self.intercept_))
         cast = X.dtype != dtype and backend.device == "cpu"
         step = max(1, AT_ONCE // X.shape[1]) if cast else X.shape[0]
@@ -226,6 +234,18 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 def tell_once(message: str) -> None:
     """Warn, once in a process."""
     warn(message)
+
+
+def logarithms(p):
+    """Those of probabilities, as scikit-learn has them: of one that vanishes, minus infinity."""
+    with np.errstate(divide="ignore"):
+        return np.log(p)
+
+
+def dtype_to_predict(X, fitted) -> np.dtype:
+    """The type to compute in for rows X by a fitted array: float64 at most, as in a fit."""
+    dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", fitted.dtype)
+    return min(dtype, np.dtype("float64"), key=lambda dtype: dtype.itemsize)
 
 
 def canonical(X):

@@ -141,6 +141,7 @@ def solve_stack(backend, problem: Problem, max_memory: float = float("inf")) -> 
     return _join([solver.solve(backend, problem.take(slice(i, i + at_once))) for i in starts])
 
 
+@np.errstate(all="ignore")  # of numbers that overflow the results tell
 def solve_many(
     backend, problems: Sequence[Problem], max_memory: float = float("inf")
 ) -> list[Result]:

@@ -11,7 +11,15 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .array_api import follows_input
-from .base import Fitting, LinearClassifier, require_finite, to_host, unchanged_on_error, warn
+from .base import (
+    Fitting,
+    LinearClassifier,
+    dtype_to_predict,
+    require_finite,
+    to_host,
+    unchanged_on_error,
+    warn,
+)
 from .losses import sigmoid, softmax
 from .network import build
 from .problem import Problem
@@ -437,7 +445,7 @@ class LinearDiscriminantAnalysis(
         X = validate_data(
             self, to_host(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
-        dtype = np.result_type(X.dtype, self.scalings_.dtype)
+        dtype = dtype_to_predict(X, self.scalings_)
         axes = self.scalings_[:, : self._max_components]
         if self.solver == "svd" and not sp.issparse(X):
             # Before the product: far from the origin, projections of X and of the mean cancel.

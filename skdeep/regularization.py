@@ -202,9 +202,12 @@ class MaxNorm(Regularizer):
     def theta(self, xp, net, theta):
         kept = []
         for W in of_role(xp, net, theta, "weight"):
-            norm = xp.sqrt(xp.sum(W * W, axis=-2, keepdims=True))
             bound = xp.reshape(self.bound, (-1, *[1] * (W.ndim - 1)))
-            kept.append(xp.reshape(W * within(xp, norm, bound), (theta.shape[0], -1)))
+            # A unit of the decoder has a row of the encoder's weights where they are tied.
+            for axis in (-2, -1) if net.tied else (-2,):
+                norm = xp.sqrt(xp.sum(W * W, axis=axis, keepdims=True))
+                W = W * within(xp, norm, bound)
+            kept.append(xp.reshape(W, (theta.shape[0], -1)))
         return xp.concat([*kept, theta[:, net.n_weights :]], axis=1)
 
 

@@ -418,3 +418,9 @@ def test_refusals():
     for name in ("n_members", "pretraining"):
         with pytest.raises(TypeError, match=name):
             Autoencoder(**{name: None})
+
+
+def test_tied_weights_of_bounded_norm(backend):
+    model = coder(tied_weights=True, max_norm=0.5, max_iter=3, backend=backend).fit(X)
+    for W in model.coefs_:
+        assert np.linalg.norm(W, axis=0).max() <= 0.5 + 1e-12

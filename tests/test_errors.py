@@ -9,10 +9,11 @@ import joblib
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.linalg import LinAlgWarning
 from sklearn.base import clone, is_classifier
 from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, Perceptron
@@ -463,3 +464,74 @@ def test_refused_fit_leaves_the_estimator_as_it_was(estimator, backend):
     with refused("NaN"):
         model.fit(poisoned(X[:, :3], np.nan), y)
     assert state(model) == before
+
+
+@pytest.mark.parametrize("params", [{"class_weight": "balanced"}, {"early_stopping": True}])
+def test_a_first_partial_fit_that_is_refused_leaves_nothing(params, backend):
+    model = make(MLPClassifier(**SMALL), backend, **params)
+    before = state(model)
+    with refused("partial_fit"):
+        model.partial_fit(X, y, classes=np.unique(y))
+    assert state(model) == before
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MLPClassifier(**SMALL),
+        MLPRegressor(**SMALL, alpha=1e300),
+        Autoencoder(**SMALL, solver="adagrad"),
+        LogisticRegression(solver="rmsprop", max_iter=2),
+        LogisticRegression(C=np.inf, solver="newton-cg"),
+        LogisticRegression(solver="saga", l1_ratio=1.0),
+        LinearDiscriminantAnalysis(solver="lsqr"),
+        Perceptron(),
+    ],
+)
+def test_numbers_that_overflow_do_not_warn(estimator):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for category in (ConvergenceWarning, LinAlgWarning):
+            warnings.simplefilter("ignore", category)
+        for rows in (X * 1e160, X * 1e-160):
+            try:
+                model = clone(estimator).fit(rows, y)
+            except ValueError as error:
+                assert re.search("non-finite|overflow|X", str(error))
+                continue
+            for method in ("predict", "decision_function", "predict_proba"):
+                getattr(model, method, np.copy)(rows)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MLPClassifier(**SMALL),
+        LogisticRegression(solver="sgd", learning_rate_init=10.0, max_iter=2),
+        LinearDiscriminantAnalysis(),
+    ],
+)
+def test_logarithms_of_vanishing_probabilities_do_not_warn(estimator):
+    model = fit_quietly(clone(estimator), 100.0 * X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        logarithms = model.predict_log_proba(1e4 * X)
+    probabilities = model.predict_proba(1e4 * X)
+    assert (probabilities == 0.0).any()
+    assert (np.exp(logarithms) == probabilities)[probabilities > 0].mean() > 0.5
+    np.testing.assert_allclose(np.exp(logarithms), probabilities, rtol=1e-12, atol=1e-300)
+
+
+def test_targets_that_are_no_numbers(backend):
+    labels = np.array(["no", "yes"])[y % 2]
+    for method in ("fit", "partial_fit"):
+        with refused("y has to be numbers"):
+            getattr(make(MLPRegressor(**SMALL), backend), method)(X, labels)
+
+
+@pytest.mark.parametrize("solver", ["none of these", np.nan])
+def test_an_unknown_solver_is_refused_by_fit_alone(solver):
+    model = LogisticRegression(solver=solver)
+    assert is_classifier(model)
+    with refused("solver"):
+        model.fit(X, y)

@@ -1,14 +1,18 @@
 """L-BFGS on linear models: its coordinates, its turns with Newton's method, its two precisions."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sklearn.linear_model
 from numpy.testing import assert_allclose
+from scipy import sparse
+from scipy.linalg import hadamard
 from scipy.special import softmax
 from sklearn.datasets import load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from skdeep import fit_many
@@ -17,7 +21,8 @@ from skdeep.backends.numpy_backend import CACHED, loss_along
 from skdeep.linear_model import LogisticRegression
 from skdeep.linear_model.logistic_problem import Penalty, make_problem
 from skdeep.losses import LOSSES
-from skdeep.solvers import exact_newton, lbfgs, objective
+from skdeep.solvers import curvature, exact_newton, lbfgs, objective
+from skdeep.solvers.line_search import wolfe
 from skdeep.solvers.whitening import whitening
 
 
@@ -50,9 +55,10 @@ def problem(X, y, Cs, fit_intercept=True):
     )
 
 
+@pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept):
+def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept, constant):
     X, y = make_classification(
         n_samples=300,
         n_features=8,
@@ -62,6 +68,9 @@ def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept):
         random_state=0,
     )
     X = X * np.logspace(-1, 2, 8) + 3.0
+    left_out = constant and fit_intercept  # for the intercept does its work
+    if constant:
+        X[:, 0] = 3.0
     Cs = [1e-4, 1.0, 100.0]
     stack, backend = problem(X, y, Cs, fit_intercept), get_backend("numpy")
     space = whitening(backend, stack, objective.load(backend, stack))
@@ -80,10 +89,26 @@ def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept):
             d = np.zeros((1, P // k, k))
             d[0, j, 0] = 1.0
             B[:, j] = one.direction(np, d.reshape(1, P)).reshape(P // k, k)[:, 0]
-        assert_allclose(B.T @ H @ B, np.eye(P // k), atol=1e-8)
+        identity = np.eye(P // k)
+        identity[0, 0] -= left_out
+        assert_allclose(B.T @ H @ B, identity, atol=1e-8)
         g = np.random.RandomState(m).randn(1, P // k, k)
         expected = np.einsum("ij,mik->mjk", B, g)
         assert_allclose(one.gradient(np, g.reshape(1, P)).reshape(g.shape), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_features_too_many_for_blocks_are_scaled(fit_intercept, form, monkeypatch):
+    # Without correlations that much is the inverse of the Hessian.
+    monkeypatch.setattr(curvature, "MAX_FEATURES", 0)
+    X = hadamard(16)[:, 1:6] * [1.0, 3.0, 0.5, 2.0, 5.0] + 2.0 * fit_intercept
+    stack = problem(form(X), np.arange(16) % 2, [0.1, 10.0], fit_intercept)
+    all_rows = objective.make_objective(get_backend("numpy"), stack)
+    point = all_rows.at(stack.theta)
+    g = np.random.RandomState(0).randn(*point.theta.shape)
+    expected = np.linalg.solve(curvature.hessian(all_rows, point), g[..., None])[..., 0]
+    assert_allclose(curvature.Blocks.at(all_rows, point)(np, g), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -296,3 +321,29 @@ def test_single_precision_takes_as_few_iterations(C, monkeypatch):
     single = LogisticRegression(C=C).fit(X.astype("float32"), y)
     assert single.coef_.dtype == np.float32
     assert single.n_iter_ <= double.n_iter_ + 3
+
+
+def test_a_line_search_goes_where_steps_are_coarse():
+    """Beyond 2**53 a step and one more are the same number."""
+    line = SimpleNamespace(at=lambda step: (-step, -np.ones_like(step)))
+    one = np.ones(1)
+    with np.errstate(all="raise"):
+        found = wolfe(np, line, np.zeros(1), -one, one)
+    assert not found.all_ok
+    assert found.step > 2.0**53
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("weightless", [False, True])
+def test_a_rehearsal_over_some_rows_spares_iterations_over_all(weightless, monkeypatch):
+    monkeypatch.setattr(lbfgs, "LARGE", 0)
+    monkeypatch.setattr(exact_newton, "CHEAP", 0)
+    rng, n = np.random.RandomState(0), 20_000
+    X = rng.randn(n, 8)
+    y = X @ rng.randn(8) * 3.0 + rng.logistic(size=n) > 0
+    # A rehearsal over every fourth row would have none of these.
+    weights = (np.arange(n) % 4 > 0).astype(float) if weightless else np.ones(n)
+    model = LogisticRegression(max_iter=3, C=np.inf).fit(X, y, weights)
+    best = sklearn.linear_model.LogisticRegression(C=np.inf).fit(X, y, weights)
+    losses = [log_loss(y, m.predict_proba(X), sample_weight=weights) for m in (model, best)]
+    assert losses[0] < 1.05 * losses[1]  # without a rehearsal 1.3 times as much

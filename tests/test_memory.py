@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skdeep.linear_model import Perceptron
+from skdeep.batch import stack
+from skdeep.linear_model import LogisticRegression, Perceptron
 from skdeep.model_selection import GridSearchCV
 from skdeep.neural_network import MLPClassifier
+from skdeep.solvers import get_solver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -32,17 +34,21 @@ def mapped(X, path):
 def share_allocated(estimator, X, y) -> float:
     """The peak of what ``fit`` allocates, in sizes of X."""
     estimator.fit(X[:200], y[:200])  # imports and compiles
+    arrays = (X.data, X.indices, X.indptr) if sp.issparse(X) else (X,)
+    return peak_of(estimator.fit, X, y) / sum(array.nbytes for array in arrays)
+
+
+def peak_of(call, *args) -> float:
+    """The peak of what a call allocates, in bytes."""
     gc.collect()
     gc.disable()  # the peak must not depend on when garbage is looked for
     tracemalloc.start()
     try:
-        estimator.fit(X, y)
-        peak = tracemalloc.get_traced_memory()[1]
+        call(*args)
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
         gc.enable()
-    arrays = (X.data, X.indices, X.indptr) if sp.issparse(X) else (X,)
-    return peak / sum(array.nbytes for array in arrays)
 
 
 @compiled_loops
@@ -94,3 +100,32 @@ def test_mistakes_are_not_counted_on_large_data(engine, data):
     large = Perceptron(max_iter=3, tol=None).fit(X, y)
     assert np.isnan(large.n_updates_)
     assert Perceptron(max_iter=3, tol=None).fit(X[:1000], y[:1000]).n_updates_ > 0
+
+
+@pytest.mark.parametrize(("C", "tol"), [(1.0, 1e-4), (1e6, 1e-10)])
+def test_logistic_regression_copies_rows_in_single_precision_only(C, tol):
+    """Half of X, and its scores; the weak penalty has Newton's method take its turn."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(20_000, 100)
+    y = np.argmax(X @ rng.randn(100, 5) + 0.5 * rng.gumbel(size=(len(X), 5)), axis=1)
+    assert share_allocated(LogisticRegression(C=C, tol=tol, max_iter=200), X, y) < 1.1
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cholesky"])
+def test_a_hessian_takes_rows_block_by_block(solver, data):
+    assert share_allocated(LogisticRegression(solver=solver), *data) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("solver", "l1_ratio"), [("lbfgs", 0.0), ("newton-cg", 0.0), ("saga", 1.0)]
+)
+def test_solvers_know_what_they_work_on(solver, l1_ratio):
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(20_000, 5), rng.randint(0, 4, 20_000)
+    models = [LogisticRegression(C=C, l1_ratio=l1_ratio, solver=solver) for C in (0.1, 1.0, 10.0)]
+    backend = next(models[0]._fitting(X, y))[0]
+    problem = stack([next(model._fitting(X, y))[1] for model in models])
+    solver = get_solver(problem.solver)
+    solver.solve(backend, problem)  # imports
+    share = peak_of(solver.solve, backend, problem) / (len(models) * solver.memory(problem))
+    assert 0.4 < share < 1.6

@@ -1,5 +1,7 @@
 """What a perceptron says of its convergence, its batch rule and its average."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -216,3 +218,24 @@ def test_batch_rule_says_what_it_does_not_do(params):
         Perceptron(update="batch", **params).fit(X, y)
     with pytest.raises(ValueError, match="average=True"):
         Perceptron(average=True, penalty="l1").fit(X, y)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize(
+    "dtype, size", [("float64", 1e160), ("float64", 1e-160), ("float32", 1e30)]
+)
+def test_radius_of_rows_whose_squares_overflow(make, dtype, size):
+    X, y = separable()
+    model = Perceptron(fit_intercept=False, tol=None, max_iter=2, dtype=dtype)
+    model.fit(make((size * X).astype(dtype)), y)
+    longest = np.linalg.norm(X, axis=1).max()
+    np.testing.assert_allclose(model.radius_ / size, longest, rtol=1e-5)
+
+
+def test_a_bound_that_overflows_is_infinite_and_does_not_warn():
+    X = np.array([[1e-200, 0.0], [-1e-200, 1e160]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        model = Perceptron(shuffle=False).fit(X, [1, 0])
+    assert model.margin_ > 0
+    assert model.mistake_bound_ == np.inf

@@ -292,3 +292,39 @@ def test_where_there_is_no_one_optimum_scores_stay_small():
         other = LogisticRegression(C=1e30).fit(form, y)
         assert other.n_iter_ == model.n_iter_
         assert_allclose(other.decision_function(X), scores, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ll]ine search")
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+@pytest.mark.parametrize("C", [1.0, np.inf])
+def test_what_all_classes_start_with_ends_as_in_scikit_learn(C, solver, few, monkeypatch):
+    for module in (exact_newton, newton):
+        monkeypatch.setattr(module, "MAX_PARAMETERS", 10_000 if few else 0)
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(300, 4) + 2.0, rng.randint(0, 3, 300)
+    found = []
+    for cls in (LogisticRegression, sklearn.linear_model.LogisticRegression):
+        model = cls(C=C, solver=solver, tol=1e-6, warm_start=True).fit(X, y)
+        # The scores do not tell, but a penalty on the weights does.
+        model.coef_, model.intercept_ = model.coef_ + 1.0, model.intercept_ + 3.0
+        found.append(model.fit(X, y))
+    assert_allclose(found[0].coef_, found[1].coef_, atol=1e-4)
+    assert_allclose(found[0].intercept_, found[1].intercept_, atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e3])
+@pytest.mark.parametrize(
+    "params", [{}, {"solver": "newton-cg"}, {"solver": "saga", "l1_ratio": 0.5}]
+)
+def test_single_precision_far_from_zero(params, offset, backend):
+    """Four classes that mingle, features of unlike scales: the Hessian is nearly singular."""
+    X, _ = datasets.load_wine(return_X_y=True)
+    X, y = (X[:38, :5] + offset).astype("float32"), np.arange(38) % 4
+    for C in (0.5, 10.0):
+        single = LogisticRegression(C=C, backend=backend, **params).fit(X, y)
+        assert single.coef_.dtype == np.float32
+        double = LogisticRegression(C=C, **params).fit(X.astype("float64"), y)
+        expected = double.decision_function(X.astype("float64"))
+        found = single.decision_function(X.astype("float64"))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())

@@ -79,3 +79,22 @@ def test_bfloat16_in_a_stack():
     for model in fit_many(models, HALF, torch.tensor(Y), sample_weight=weights):
         alone = clone(model).fit(FULL, Y, sample_weight=weights.float().numpy())
         same_outputs(model, alone, tol=1e-2)
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier(**SMALL), Autoencoder(**SMALL)])
+def test_models_of_bfloat16_predict_for_numpy_rows(estimator):
+    model = clone(estimator).set_params(dtype="bfloat16").fit(torch.tensor(X), torch.tensor(Y))
+    np.testing.assert_allclose(model._predict_raw(X), model._predict_raw(torch.tensor(X)))
+    if isinstance(model, Autoencoder):
+        decoded = model.inverse_transform(model.transform(torch.tensor(X)))
+        np.testing.assert_allclose(decoded, model.predict(X))
+
+
+@each
+def test_longdouble_rows_are_computed_in_float64(estimator):
+    estimator = clone(estimator).set_params(backend="torch")
+    long, double = (clone(estimator).fit(rows, Y) for rows in (X.astype(np.longdouble), X))
+    for name in filter(lambda name: hasattr(long, name), OUTPUTS):
+        result = getattr(long, name)(X.astype(np.longdouble))
+        np.testing.assert_array_equal(result, getattr(double, name)(X))
+        assert result.dtype in (np.dtype("float64"), Y.dtype)

@@ -28,6 +28,11 @@ class Backend:
         The keys are functions of the tables, as ``ACTIVATIONS["relu"].forward``, or those marked
         by ``skdeep.overrides.overridable``. Whoever calls one reaches the override.
 
+    Attributes
+    ----------
+    has_double : bool
+        Whether there is a float64.
+
     Examples
     --------
     >>> from skdeep.backends import get_backend
@@ -47,6 +52,7 @@ class Backend:
         self.device = device
         self.overrides = {} if overrides is None else overrides
         self.xp = Namespace(xp, self.overrides)
+        self.has_double = device != "mps"
 
     def __str__(self) -> str:
         return self.name if self.name == "numpy" else f"{self.name}:{self.device}"

@@ -19,6 +19,7 @@ from ..base import (
     LinearClassifier,
     Model,
     canonical,
+    logarithms,
     require_finite,
     to_host,
     unchanged_on_error,
@@ -446,6 +447,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             def attributes(theta):
                 return self._attributes(problem.net, theta.astype(problem.dtype, copy=False))
 
+            del codes  # of no use while a search waits with many of these
             task = "epoch" if stochastic else f"{self.solver}-iter"
             watch = watched(self, context, problem, y, sample_weight, attributes, task)
             with watch as problem:
@@ -651,12 +653,14 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         Returns
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            In the order of ``classes_``; minus infinity where a probability vanishes.
         """
-        return np.log(self.predict_proba(X))
+        return logarithms(self.predict_proba(X))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.classifier_tags.multi_class = ALGORITHMS[self.solver].multinomial
+        # Asked before a fit refuses a solver that there is not.
+        algorithm = ALGORITHMS.get(self.solver)
+        tags.classifier_tags.multi_class = algorithm is None or algorithm.multinomial
         return tags

@@ -576,6 +576,8 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         """The attributes about convergence."""
         extra = result.extra
         mistakes, margin, radius = extra["mistakes"], extra["margin"], extra["radius"]
+        with np.errstate(over="ignore"):
+            bound = (radius / margin) ** 2
         if (mistakes < 0).any():
             mistakes = np.where(mistakes < 0, np.nan, mistakes)
         values = {
@@ -583,7 +585,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             "converged_": extra["separated"],
             "margin_": margin,
             "radius_": radius,
-            "mistake_bound_": np.where(np.isnan(margin), np.inf, (radius / margin) ** 2),
+            "mistake_bound_": np.where(np.isnan(margin), np.inf, bound),
         }
         for name, value in values.items():
             setattr(self, name, value if len(value) > 1 else value[0])

@@ -16,7 +16,7 @@ from sklearn.metrics._scorer import (
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 
-from ..base import LinearClassifier
+from ..base import LinearClassifier, dtype_to_predict
 from ..threads import in_threads
 
 # Scores computed at once, in elements, and the least rows of a product.
@@ -86,7 +86,7 @@ def _hits(estimators, X, codes, rows, n_threads: int):
     score exceeds that of its class, and none before it, which a tie would go to, equals it.
     """
     first, n_models = estimators[0], len(estimators)
-    dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", first.coef_.dtype)
+    dtype = dtype_to_predict(X, first.coef_)
     coef = np.concatenate([e.coef_ for e in estimators]).astype(dtype, copy=False)
     k = len(coef) // n_models
     intercept = np.empty((n_models, k), dtype)

@@ -23,6 +23,7 @@ from ..base import (
     Fitting,
     Model,
     canonical,
+    dtype_to_predict,
     require_finite,
     to_host,
     unchanged_on_error,
@@ -461,7 +462,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
     def _arrays(self, backend, X):
         """The network, its parameters and validated rows, on the backend."""
         units = (self.coefs_[0].shape[-2], *(b.shape[-1] for b in self.intercepts_))
-        dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", self.coefs_[0].dtype)
+        dtype = dtype_to_predict(X, self.coefs_[0])
         theta, X = backend.asarray(self._theta(), dtype), backend.asarray(X, dtype)
         return self._network(units, backend), theta, X
 

@@ -59,15 +59,18 @@ class Centre(NamedTuple):
         return v[:, :p, :], v[:, p:, :]
 
 
-def row_blocks(X, width: int):
-    """Where blocks of rows start, and the blocks, of which ``width`` numbers a row stay in cache.
+def cuts(n: int, width: int):
+    """Slices of n rows, of which ``width`` numbers a row stay in cache."""
+    step = max(64, BLOCK * 64 // width)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
-    Those of a sparse X are made dense.
-    """
-    step = max(64, BLOCK * 16 // width)
-    for start in range(0, X.shape[0], step):
-        rows = X[start : min(start + step, X.shape[0]), :]
-        yield start, rows.toarray() if hasattr(rows, "toarray") else rows
+
+def row_blocks(X, width: int):
+    """Where blocks of rows start, and the blocks; those of a sparse X are made dense."""
+    for cut in cuts(X.shape[0], width):
+        rows = X[cut, :]
+        yield cut.start, rows.toarray() if hasattr(rows, "toarray") else rows
 
 
 def gram(xp, X, h, intercept: bool, centre: Centre | None = None):
@@ -154,12 +157,15 @@ class Products(NamedTuple):
         # Gathering rows costs about as much as a product with them.
         X, w, predicted = data.X, data.w, xp.matrix_transpose(predicted)
         if rows.shape[0] < 0.7 * X.shape[0]:
-            X = X[rows] if hasattr(X, "toarray") else xp.take(X, rows, axis=0)
             predicted = xp.take(predicted, rows, axis=2)
             w = w if w.shape[1] == 1 else xp.take(w, rows, axis=1)
-        size_X, size_w = abs(X).max() if hasattr(X, "toarray") else _size(xp, X), _size(xp, w)
-        X = X / size_X
-        X = X.astype("float32") if hasattr(X, "toarray") else xp.astype(X, xp.float32)
+        else:
+            rows = xp.arange(X.shape[0], device=rows.device)
+        size_X, size_w = _size(xp, X), _size(xp, w)
+        if X.dtype == xp.float32 and rows.shape[0] == X.shape[0] and 1e-15 < size_X < 1e15:
+            size_X = xp.ones_like(size_w)
+        else:
+            X = _single(xp, X, rows, size_X)
         predicted = xp.matrix_transpose(xp.astype(predicted, xp.float32))
         w = xp.astype(w / size_w, xp.float32)
         return cls(objective, X, predicted, w, (size_X, size_w))
@@ -174,7 +180,11 @@ class Products(NamedTuple):
         size = xp.max(xp.abs(scaled), axis=1, keepdims=True)
         size = xp.where(size > 0, size, 1.0)
         dz = forward(xp, net, xp.astype(scaled / size, xp.float32), self.X)
-        dz = chosen(xp, net.loss.hessian_product)(xp, self.predicted, self.w, dz)
+        product = chosen(xp, net.loss.hessian_product)
+        for cut in cuts(dz.shape[1], dz.shape[0] * dz.shape[2]):
+            predicted, change = self.predicted[:, cut, :], dz[:, cut, :]
+            w = self.w if self.w.shape[1] == 1 else self.w[:, cut]
+            dz[:, cut, :] = product(xp, predicted, w, change)
         parts = [xp.reshape(affine_backward(xp, self.X, dz), (v.shape[0], -1))]
         if net.intercept:
             parts.append(xp.sum(dz, axis=-2))
@@ -182,9 +192,22 @@ class Products(NamedTuple):
 
 
 def _size(xp, x):
-    """The largest entry, or one."""
-    size = xp.max(xp.abs(x))
+    """The size of the largest entry, or one."""
+    if hasattr(x, "toarray"):
+        return abs(x).max() or 1.0
+    size = xp.maximum(xp.max(x), -xp.min(x))
     return xp.where(size > 0, size, 1.0)
+
+
+def _single(xp, X, rows, size):
+    """Some rows of X divided by a number, in float32; there is no copy of them in X's own type."""
+    if hasattr(X, "toarray"):
+        X = X if rows.shape[0] == X.shape[0] else X[rows]
+        return (X / size).astype("float32")
+    out = xp.empty((rows.shape[0], X.shape[1]), dtype=xp.float32, device=X.device)
+    for cut in cuts(*out.shape):
+        out[cut, :] = xp.astype(xp.take(X, rows[cut], axis=0) / size, xp.float32)
+    return out
 
 
 def diagonal(xp, loss, predicted, w):
@@ -243,9 +266,8 @@ class Blocks(NamedTuple):
             blocks = xp.reshape(blocks, (M, k, p, p)) + share[..., None] * eye
             basis, _ = inverse_root(xp, blocks, float(xp.finfo(blocks.dtype).eps) ** 0.5)
         else:
-            squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
             centre = total * mean * mean
-            spread = xp.reshape(flat @ squares, (M, k, p)) - centre
+            spread = xp.reshape(_squares(flat, X), (M, k, p)) - centre
             scale, basis = _scale(xp, spread, centre, l2[..., None]), None
         if not net.intercept:
             return cls(basis, scale, mean, None, shift_invariant(net))
@@ -290,6 +312,16 @@ def _scale(xp, spread, centre, l2):
     return xp.where(H > 0, 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0)), 0.0)
 
 
+def _squares(weights, X):
+    """Weighted sums (M, p) of the squared features."""
+    if hasattr(X, "toarray"):
+        return weights @ X.multiply(X).tocsr()
+    return sum(
+        weights[:, start : start + rows.shape[0]] @ (rows * rows)
+        for start, rows in row_blocks(X, X.shape[1])
+    )
+
+
 def _block(xp, X, h, mean):
     """Diagonal (p,) and, in float32, unit-diagonal form (p, p) of the Gram matrix under weights h.
 
@@ -303,17 +335,19 @@ def _block(xp, X, h, mean):
         zeros = xp.zeros((p, p), dtype=half, device=h.device)
         return xp.zeros((p,), dtype=h.dtype, device=h.device), zeros
     h = xp.take(h, rows)[:, None]
-    X = X[rows] if hasattr(X, "toarray") else xp.take(X, rows, axis=0)
     step = max(1, rows.shape[0] // (2 * p))
     if hasattr(X, "toarray"):
+        X = X[rows]
         # Of these rows less the mean, which is that of all rows.
         square = X.multiply(X).T @ h - 2.0 * (X.T @ h) * mean[:, None]
         diagonal = xp.clip(square[:, 0] + xp.sum(h) * mean * mean, min=0.0)
         X = (X[::step].toarray() - mean) * xp.sqrt(h[::step, :])
     else:
-        X = (X - mean) * xp.sqrt(h)
-        diagonal = xp.sum(X * X, axis=0)
-        X = X[::step, :]
+        diagonal = xp.zeros((p,), dtype=h.dtype, device=h.device)
+        for cut in cuts(rows.shape[0], p):
+            deviation = xp.take(X, rows[cut], axis=0) - mean
+            diagonal = diagonal + h[cut, 0] @ (deviation * deviation)
+        X = (xp.take(X, rows[::step], axis=0) - mean) * xp.sqrt(h[::step, :])
     some = xp.sum(X * X, axis=0)
     X = xp.astype(X / xp.sqrt(xp.where(some > 0, some, 1.0)), half)
     H = xp.matrix_transpose(X) @ X

@@ -100,7 +100,6 @@ def _is_thin(problem: Problem, sets) -> bool:
     )
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused in words
 def solve(backend, problem: Problem) -> Result:
     """Fit all models.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..problem import Problem, Result
 from .curvature import Centre, hessian
-from .objective import make_objective, shift_invariant
+from .objective import make_objective, shift_invariant, without_common_part
 from .run import SHARE, Run
 from .truncated_newton import advance, go_on
 from .whitening import inverse_root
@@ -36,6 +36,7 @@ def descend(backend, problem: Problem) -> Result:
     ----------
     Nocedal & Wright (2006), Numerical Optimization, chapter 3.
     """
+    problem = without_common_part(problem)
     objective, run = make_objective(backend, problem), Run(problem, SHARE)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     centre = Centre.of(objective)

@@ -7,12 +7,12 @@ rows and in single precision.
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
 from ..losses import has_hessian
 from ..problem import Problem, Result
 from . import exact_newton, truncated_newton
-from .objective import Point, make_objective, without_common_part
+from .objective import make_objective, without_common_part
+from .precision import in_double, needs_double, tells_apart
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
 from .run import SHARE, SHARE_LARGE, Run, largest
 from .scaling import limit, moderated
@@ -21,6 +21,8 @@ from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
 # begins in single precision, which halves that.
 LARGE = 2**21
+# Features may be so many deviations from zero for it.
+DEVIATIONS = 1e3
 # Iterations that are made over a part of the rows first, where there are several times as many.
 REHEARSAL = 12
 # Iterations after which a linear model's curvature has moved too far from where it was whitened.
@@ -56,6 +58,8 @@ def solve(backend, problem) -> Result:
     reach = largest(problem.X)
     if reach > limit(problem.dtype):
         return moderated(solve, backend, problem)
+    if needs_double(backend, problem):
+        return in_double(solve, backend, problem)
     if has_hessian(problem.net.loss) and exact_newton.pays(problem):
         return exact_first(backend, problem)
     return _many_parameters(backend, problem, reach)
@@ -90,12 +94,13 @@ def _many_parameters(backend, problem: Problem, reach: float) -> Result:
     space = whitening(backend, problem, objective.data)
     if problem.dtype != "float64" or not _large(problem):
         return _descend(backend, problem, objective, space)
-    if not _single_will_do(problem.X, reach):
+    if not (1e-30 < reach < 1e30 and tells_apart(problem.X, DEVIATIONS)):
         return _descend(backend, problem, objective, space)
     course = Course(problem)
     draft = _draft(course.part(), reach)
     single = space.astype(backend.xp, backend.xp.float32)
-    first = _descend(backend, draft, *_rehearsed(backend, draft, single))
+    run = make_run(draft)
+    first = take_turns(backend, draft, single, run, _rehearsed(backend, draft, single), 0)
     sound = np.isfinite(first.theta).all(axis=1, keepdims=True)
     theta = np.where(sound, first.theta, problem.theta)
     rest = replace(course.part(first.n_iter), theta=theta)
@@ -136,18 +141,6 @@ def _large(problem: Problem) -> bool:
     return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
 
 
-def _single_will_do(X, reach: float) -> bool:
-    """Whether float32 tells rows apart: no feature is far from zero next to how much it varies."""
-    if not 1e-30 < reach < 1e30:
-        return False
-    if sparse.issparse(X):
-        return True
-    some = X[:: max(1, X.shape[0] // 1024), :]
-    mean, deviation = np.abs(some.mean(axis=0)), some.std(axis=0)
-    varies = deviation > 1e-12 * mean
-    return not bool((varies & (mean > 1e3 * deviation)).any())
-
-
 def _draft(problem: Problem, reach: float) -> Problem:
     """The problem in single precision, down to a gradient safely above its rounding."""
     rounding = 4.0 * float(np.finfo("float32").eps) * reach
@@ -169,59 +162,65 @@ def _joined(first: Result, rest: Result, ended) -> Result:
 
 
 def _rehearsed(backend, problem: Problem, space):
-    """Objective, space, point and history after some iterations over every so many rows.
+    """The state after some iterations over every so many rows.
 
-    These do not count: a dozen of them take less than two over all rows. A model that they mislead
-    starts where it was to start, as do all where rows are few.
+    A model that they mislead starts where it was to start, as do all where rows are few.
+    """
+    xp, theta = backend.xp, backend.asarray(problem.theta, problem.dtype)
+    found = _rehearse(backend, problem, space, theta)
+    objective = make_objective(backend, problem)
+    if found is None:
+        return State.start(xp, objective, space, objective.at(theta))
+    value, rehearsed, history = found
+    point = objective.at(rehearsed)
+    misled = ~(point.value < value)
+    if bool(xp.any(misled)):
+        point = objective.at(xp.where(misled[:, None], theta, point.theta))
+        history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
+    return State.start(xp, objective, space, point, history)
+
+
+def _rehearse(backend, problem: Problem, space, theta):
+    """The objective at theta, and theta and history some iterations later, over a part of the rows.
+
+    They do not count: a dozen of them take less than two over all rows. None where rows are few.
+    There is no copy of all rows yet, and what the part takes is gone when there is.
     """
     xp, n = backend.xp, problem.X.shape[0]
-    objective = make_objective(backend, problem)
     step = n // max(MIN_ROWS, 16 * problem.net.units[0])
     n_iter = min(REHEARSAL, int(problem.hyper["max_iter"].min()))
-    theta = backend.asarray(problem.theta, problem.dtype)
     if step < 3 or n_iter == 0 or problem.theta.any():
-        return objective, space, objective.at(theta), None
+        return None
     weights = problem.row_weights()
     some = np.arange(n) if weights.shape[1] == 1 else np.flatnonzero(weights.any(axis=0))
     some = some[::step]
     weights = np.broadcast_to(weights, (weights.shape[0], n))[:, some]
     if not weights.any(axis=1).all():  # a model has none of these rows
-        return objective, space, objective.at(theta), None
+        return None
     y = problem.y[..., some, :]
     part = replace(problem, X=problem.X[some], y=y, weights=weights, rows=None, monitors=None)
     run, sample = Run(part), make_objective(backend, part)
-    at_start = sample.at(theta)
-    state = State.start(xp, sample, space, at_start)
+    state = State.start(xp, sample, space, sample.at(theta))
+    value = state.point.value
     for iteration in range(n_iter):
         state = advance(backend, run, state, iteration)
-    point, history = objective.at(state.point.theta), state.history
-    misled = ~(point.value < at_start.value)
-    if bool(xp.any(misled)):
-        point = objective.at(xp.where(misled[:, None], theta, point.theta))
-        history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
-    return objective, space, point, history
+    return value, state.point.theta, state.history
 
 
-def _descend(
-    backend,
-    problem: Problem,
-    objective,
-    space,
-    point: Point | None = None,
-    history=None,
-    error=None,
-) -> Result:
-    """Walk from a point, that of the problem's theta if None, with what is known of curvature.
-
-    ``error`` (M,) is what is known of the scores' error there.
-    """
-    if point is None:
-        point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    state = State.start(backend.xp, objective, space, point, history)
-    run = make_run(problem)
+def _descend(backend, problem: Problem, objective, space, error=None) -> Result:
+    """Walk from the problem's theta; ``error`` (M,) is what is known of the scores' error there."""
+    theta, run = backend.asarray(problem.theta, problem.dtype), make_run(problem)
     if error is not None:
         run.error = error
-    return take_turns(backend, problem, space, run, state, 0)
+    # Nobody else holds the start: its scores go when the walk leaves it.
+    return take_turns(
+        backend,
+        problem,
+        space,
+        run,
+        State.start(backend.xp, objective, space, objective.at(theta)),
+        0,
+    )
 
 
 def make_run(problem: Problem) -> Run:
@@ -242,8 +241,25 @@ def take_turns(backend, problem: Problem, space, run: Run, state: State, iterati
     alone = problem.net.activations or not has_hessian(problem.net.loss)
     turn = np.inf if alone else _handover(problem)
     first = True
+
+    def walk():
+        """Make ``turn`` iterations of L-BFGS, the first time until all gradients are small.
+
+        It rebinds the state rather than returns one, so that no caller holds the scores of another.
+        """
+        nonlocal state, iteration
+        end = iteration + turn
+        while iteration < end:
+            left = run.judge(backend, iteration, state.point)
+            if left.size == 0 or (first and not run.any_step and run.met.all()):
+                break
+            if left.size < state.g.shape[0]:
+                state = state.take(xp, backend.asarray(left))
+            state = advance(backend, run, state, iteration)
+            iteration += 1
+
     while True:
-        state, iteration = _walk(backend, run, state, iteration, turn, first)
+        walk()
         if run.models.size == 0:
             return run.result()
         objective, point, iteration = truncated_newton.walk(
@@ -253,20 +269,6 @@ def take_turns(backend, problem: Problem, space, run: Run, state: State, iterati
             return run.result()
         left = space.take(xp, backend.asarray(run.models))
         state, first = State.start(xp, objective, left, point), False
-
-
-def _walk(backend, run: Run, state: State, iteration: int, turn: float, first: bool):
-    """Make ``turn`` iterations of L-BFGS, the first time until all gradients are small."""
-    end = iteration + turn
-    while iteration < end:
-        left = run.judge(backend, iteration, state.point)
-        if left.size == 0 or (first and not run.any_step and run.met.all()):
-            break
-        if left.size < state.g.shape[0]:
-            state = state.take(backend.xp, backend.asarray(left))
-        state = advance(backend, run, state, iteration)
-        iteration += 1
-    return state, iteration
 
 
 def _handover(problem: Problem) -> int:

@@ -76,8 +76,8 @@ def _next(xp, low, high):
     """The next steps to try: inside the bracket if it has two ends, else beyond the near one."""
     start, end = low[0], high[0]
     known = xp.isfinite(end) & xp.isfinite(high[1]) & xp.isfinite(high[2])
-    # A parabola with its minimum far to the left keeps the formula defined where an end is not.
-    far = (start + 1.0, low[1], -low[2])
+    # A step beyond, wherever it lies, keeps the formula defined where an end is not.
+    far = (2.0 * start + 1.0, low[1], -low[2])
     far = tuple(xp.where(known, x, y) for x, y in zip(high, far, strict=True))
     inside = _interpolate(xp, low, far)
     bounded = xp.isfinite(end)

@@ -279,21 +279,20 @@ def solve(backend, problem: Problem) -> Result:
     if hasattr(problem.X, "toarray"):
         problem = replace(problem, X=problem.X.toarray())
     data, run = load(backend, problem), Run(problem)
-    with np.errstate(over="ignore", invalid="ignore"):
-        theta = backend.asarray(problem.theta, problem.dtype)
-        point, system = linearise(backend, net, theta, data)
-        ones = xp.ones_like(point.value)
-        walk = Walk(point, system, rescale(xp, system, data), FIRST_DAMPING * ones, 2.0 * ones)
-        for iteration in range(int(np.max(problem.hyper["max_iter"])) + 1):
-            left = run.judge(backend, iteration, walk.point)
-            if left.size == 0:
-                break
-            if left.size < walk.damping.shape[0]:
-                models = backend.asarray(left)
-                data, walk = take_data(xp, data, models), walk.take(xp, models)
-            walk, busy = advance(backend, net, walk, data)
-            run.n_fun += 1
-            run.best[busy] = np.inf
+    theta = backend.asarray(problem.theta, problem.dtype)
+    point, system = linearise(backend, net, theta, data)
+    ones = xp.ones_like(point.value)
+    walk = Walk(point, system, rescale(xp, system, data), FIRST_DAMPING * ones, 2.0 * ones)
+    for iteration in range(int(np.max(problem.hyper["max_iter"])) + 1):
+        left = run.judge(backend, iteration, walk.point)
+        if left.size == 0:
+            break
+        if left.size < walk.damping.shape[0]:
+            models = backend.asarray(left)
+            data, walk = take_data(xp, data, models), walk.take(xp, models)
+        walk, busy = advance(backend, net, walk, data)
+        run.n_fun += 1
+        run.best[busy] = np.inf
     return run.result()
 
 

@@ -246,8 +246,7 @@ class _Epoch:
     def mean_so_far(self) -> np.ndarray:
         """The mean objective of the batches done, shape (M,); NaN if there is none."""
         share = sum(n for _, n in self.steps[: self.done]) / self.lengths
-        with np.errstate(invalid="ignore"):
-            return self.backend.to_numpy(self.total) / share
+        return self.backend.to_numpy(self.total) / share
 
     def batch_weights(self, idx, n):
         """Row weights of a batch that sum to one for each model, and what they summed to before.

@@ -9,6 +9,7 @@ from ..problem import Problem, Result
 from . import lbfgs, truncated_newton
 from .exact_newton import MAX_PARAMETERS
 from .objective import make_objective, without_common_part
+from .precision import in_double, needs_double
 from .quasi_newton import State
 from .run import largest
 from .scaling import limit, moderated
@@ -37,6 +38,8 @@ def solve(backend, problem: Problem) -> Result:
     """
     if largest(problem.X) > limit(problem.dtype):
         return moderated(solve, backend, problem)
+    if needs_double(backend, problem):
+        return in_double(solve, backend, problem)
     if problem.theta.shape[1] > MAX_PARAMETERS:
         return _truncated(backend, problem)
     result = lbfgs.exact_first(backend, problem)

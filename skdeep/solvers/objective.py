@@ -49,7 +49,10 @@ def without_common_part(problem):
         return problem
     split = theta.reshape(len(theta), -1, problem.net.units[-1])
     penalised = decay.reshape(split.shape) > 0
-    shift = np.where(penalised, split.mean(axis=2, keepdims=True), 0.0)
+    mean = split.mean(axis=2, keepdims=True)
+    # Rounding is left alone: it must not move a start that is the optimum.
+    noise = 16.0 * np.finfo(split.dtype).eps * np.abs(split).max()
+    shift = np.where(penalised & (np.abs(mean) > noise), mean, 0.0)
     return replace(problem, theta=(split - shift).reshape(theta.shape).astype(theta.dtype))
 
 
@@ -159,6 +162,7 @@ class LinearLine:
     def at(self, step):
         """Objective and its derivative along the line, each of shape (M,)."""
         objective = self.objective
+        self.last = None  # makes room for the scores of this step
         value, raw, dz, slope = loss_along(
             objective.xp,
             objective.net.loss,
@@ -182,9 +186,14 @@ class LinearLine:
     def moved(self) -> np.ndarray:
         """How far a step of one moves the scores of each model, relative to the largest, (M,)."""
         xp = self.objective.xp
-        raw, change = (xp.max(xp.abs(x), axis=(1, 2)) for x in (self.start.raw, self.draw))
+        raw, change = (_largest(xp, x) for x in (self.start.raw, self.draw))
         raw, change = (self.objective.backend.to_numpy(x).astype("float64") for x in (raw, change))
         return change / np.where(raw > 0, raw, 1.0)
+
+
+def _largest(xp, scores):
+    """The largest size of the scores (M, n, k) of each model."""
+    return xp.maximum(xp.max(scores, axis=(1, 2)), -xp.min(scores, axis=(1, 2)))
 
 
 class NetworkObjective:

@@ -24,7 +24,6 @@ SPARSE_INTERCEPT_RATE = 0.01
 MAX_INT = np.iinfo(np.int32).max
 
 
-@np.errstate(all="ignore")  # of numbers that overflow the result tells
 def solve(backend, problem: Problem) -> Result:
     """Fit every model until its objective, or its validation score, has stalled.
 

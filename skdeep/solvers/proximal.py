@@ -1,5 +1,6 @@
 """Proximal Newton over a stack of linear models: L1 and elastic-net penalties, exact zeros."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,14 +9,17 @@ from ..overrides import chosen
 from ..problem import Problem, Result
 from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
-from .run import Run, largest
-from .scaling import limit, moderated
+from .precision import in_double, needs_double
+from .run import SHARE, Run, largest
+from .scaling import centred, far, limit, moderated
 
 # Beyond so many parameters in play the Hessian is not formed.
 MAX_PARAMETERS = 2048
 # Most steps of the inner solver, and products with the Hessian in one of its systems.
 MAX_INNER, MAX_PRODUCTS = 40, 25
 MAX_TRIALS = 30
+# Orthants that it walks through at a time, and steps in which the subgradient has to halve.
+MAX_FACES, MAX_STALLED = 20, 4
 # Features that join those in play at least.
 MIN_JOINING = 64
 POWER_STEPS = 8
@@ -37,12 +41,15 @@ def steepest(xp, u, grad, l1):
 def recentre(xp, u, k, l1, decay):
     """Shift each feature's weights by their median where only differences between outputs count.
 
-    The loss stays, and the sum of absolute values is least. Zero stays if it is a median.
+    The loss stays, and the sum of absolute values is least. Of the two medians of an even number,
+    and all that lies between, that one becomes zero which more outputs have.
     """
     split = xp.reshape(u, (u.shape[0], -1, k))
     ordered = xp.sort(split, axis=2)
     lower, upper = ordered[:, :, (k - 1) // 2], ordered[:, :, k // 2]
-    shift = xp.where(lower > 0, lower, xp.where(upper < 0, upper, xp.zeros_like(lower)))
+    equal = (xp.astype(split == x[:, :, None], xp.int64) for x in (lower, upper))
+    many, more = (xp.sum(which, axis=2) for which in equal)
+    shift = xp.where(more > many, upper, lower)
     free = (l1[:, ::k] > 0) & (decay[:, ::k] == 0)
     shift = xp.where(free, shift, xp.zeros_like(shift))
     return xp.reshape(split - shift[:, :, None], u.shape)
@@ -196,12 +203,63 @@ def _proximal_steps(xp, model: Quadratic, u, r, l1, unit):
     return u, r, unit
 
 
+def _cross(xp, model: Quadratic, u, r, l1):
+    """Go towards the minimum of the model in the orthant of u, and where its walls are in the way
+    along them or to the best of them, whichever is lower.
+
+    Returns
+    -------
+    u, r : arrays of shape (M, P)
+    whole : array of shape (M,)
+        Whether no wall was in the way.
+    """
+    sign = xp.sign(u)
+    free = (sign != 0) | (l1 == 0)
+    slope = r + l1 * sign
+    d = model.solve(free, -slope)
+    crosses = (l1 > 0) & ((u + d) * sign < 0)
+    wall = xp.where(crosses, -u / xp.where(crosses, d, 1.0), 1.0)
+    reach = xp.asarray(REACH, dtype=u.dtype, device=u.device)
+    # Along the line, projected on the orthant: the farther, the more parameters vanish.
+    ends = u[:, None, :] + reach[:, None] * d[:, None, :]
+    inside = (ends * sign[:, None, :] > 0) | (l1 == 0)[:, None, :]
+    ends = xp.where(inside, ends, 0.0)
+    step = _best_wall(xp, wall, xp.sum(slope * d, axis=1, keepdims=True), l1 * xp.abs(d))
+    there = xp.where(crosses & (wall == step), 0.0, u + step * d)
+    ends = xp.concat([there[:, None, :], ends], axis=1)
+    change = ends - u[:, None, :]
+    product = model.product(change)
+    # Differences, not values: they are what rounding would swallow close to the minimum.
+    gain = (r[:, None, :] + 0.5 * product) * change
+    gain = gain + l1[:, None, :] * (xp.abs(ends) - xp.abs(u[:, None, :]))
+    gain = xp.sum(gain, axis=2, keepdims=True)
+    best = xp.astype(gain == xp.min(gain, axis=1, keepdims=True), u.dtype)
+    best = best / xp.sum(best, axis=1, keepdims=True)
+    u, r = xp.sum(best * ends, axis=1), r + xp.sum(best * product, axis=1)
+    return u, r, ~xp.any(crosses, axis=1)
+
+
+def _best_wall(xp, wall, slope, cost):
+    """The share of a step (M, 1) at which the model is least, of those (M, P) where a sign changes.
+
+    The model falls by ``slope (t - t² / 2)`` but for each sign that has changed, which costs its
+    share of twice the L1 norm (Lee, Battle, Raina & Ng, 2007).
+    """
+    order = xp.argsort(wall, axis=1)
+    t, cost = xp.take_along_axis(wall, order, axis=1), xp.take_along_axis(cost, order, axis=1)
+    turned = xp.cumulative_sum(cost, axis=1) * t - xp.cumulative_sum(cost * t, axis=1)
+    value = slope * (t - 0.5 * t * t) + 2.0 * turned
+    best = xp.argmin(value, axis=1, keepdims=True)
+    return xp.take_along_axis(t, best, axis=1)
+
+
 def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy, centre):
     """Minimiser of the quadratic model plus the L1 penalty.
 
     A proximal step finds which parameters are zero and the signs of the others; in that orthant the
     model is smooth, and one linear system leads to its minimum (Byrd, Chin, Nocedal & Oztoprak,
-    2016). With the right orthant that is the solution.
+    2016). With the right orthant that is the solution; through others the way leads from wall to
+    wall, or features that are nearly collinear would take thousands of proximal steps.
 
     Parameters
     ----------
@@ -219,28 +277,20 @@ def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy, centre):
         widest = xp.broadcast_to(widest, (*widest.shape[:2], k))
         unit = xp.where(l1 == 0, xp.reshape(widest, unit.shape), unit)
     unit = unit * _widest(xp, model, unit)
-    reach = xp.asarray(REACH, dtype=theta.dtype, device=theta.device)
     u, r = theta, grad
+    best = xp.max(xp.abs(steepest(xp, u, r, l1)), axis=1)
+    stalled = xp.zeros_like(best)
     for _ in range(MAX_INNER):
         u, r, unit = _proximal_steps(xp, model, u, r, l1, unit)
-        sign = xp.sign(u)
-        free = (sign != 0) | (l1 == 0)
-        d = model.solve(free, -(r + l1 * sign))
-        # Along the line, projected on the orthant: the farther, the more parameters vanish.
-        ends = u[:, None, :] + reach[:, None] * d[:, None, :]
-        inside = (ends * sign[:, None, :] > 0) | (l1 == 0)[:, None, :]
-        ends = xp.where(inside, ends, 0.0)
-        change = ends - u[:, None, :]
-        product = model.product(change)
-        # Differences, not values: they are what rounding would swallow close to the minimum.
-        gain = (r[:, None, :] + 0.5 * product) * change
-        gain = gain + l1[:, None, :] * (xp.abs(ends) - xp.abs(u[:, None, :]))
-        gain = xp.sum(gain, axis=2, keepdims=True)
-        best = xp.astype(gain == xp.min(gain, axis=1, keepdims=True), u.dtype)
-        best = best / xp.sum(best, axis=1, keepdims=True)
-        u = centre(xp.sum(best * ends, axis=1))
-        r = r + xp.sum(best * product, axis=1)
-        if bool(xp.all(xp.max(xp.abs(steepest(xp, u, r, l1)), axis=1) <= accuracy)):
+        for _ in range(MAX_FACES):
+            u, r, whole = _cross(xp, model, u, r, l1)
+            if bool(xp.all(whole)):
+                break
+        u = centre(u)
+        size = xp.max(xp.abs(steepest(xp, u, r, l1)), axis=1)
+        stalled = xp.where(size < 0.5 * best, 0.0, stalled + 1.0)
+        best = xp.minimum(best, size)
+        if bool(xp.all((size <= accuracy) | (stalled >= MAX_STALLED))):
             break
     return u
 
@@ -271,6 +321,7 @@ def _search(objective, run, point: Point, u, l1):
         guess = xp.minimum(xp.maximum(guess, 0.1 * step), 0.5 * step)
         step = xp.where(ok, step, guess)
     run.failed |= ~backend.to_numpy(ok)
+    run.note_newton(line.moved(), backend.to_numpy(step).astype("float64"), order=1)
     return line.end(smooth)._replace(theta=theta)
 
 
@@ -296,13 +347,17 @@ def solve(backend, problem: Problem) -> Result:
     """
     if largest(problem.X) > limit(problem.dtype):
         return moderated(solve, backend, problem)
+    if needs_double(backend, problem):
+        return in_double(solve, backend, problem)
+    if far(problem):
+        return centred(solve, backend, problem)
     xp = backend.xp
     objective = make_objective(backend, problem)
     l1 = np.zeros(problem.theta.shape)
     l1[:, problem.net.n_weights :] = problem.hyper.get("l1_intercept", 0.0)
     l1[:, : problem.net.n_weights] = problem.hyper["l1"]
     l1 = backend.asarray(l1, problem.dtype)
-    run = Run(problem)
+    run = Run(problem, SHARE)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
     iteration = 0
     while True:
@@ -315,19 +370,21 @@ def solve(backend, problem: Problem) -> Result:
             models = backend.asarray(left)
             objective, point = objective.take(models), take_point(xp, point, models)
             l1, sub = xp.take(l1, models, axis=0), xp.take(sub, models, axis=0)
-        tol = backend.asarray(0.5 * run.tol(), problem.dtype)
-        u = _newton_point(xp, objective, point, sub, l1, tol)
+        least = backend.asarray(
+            np.minimum(0.5 * run.tol(), 10.0 * run.eps * run.reach), problem.dtype
+        )
+        u = _newton_point(xp, objective, point, sub, l1, least)
         point = _search(objective, run, point, u, l1)
         iteration += 1
 
 
-def _newton_point(xp, objective: LinearObjective, point: Point, sub, l1, tol):
+def _newton_point(xp, objective: LinearObjective, point: Point, sub, l1, least):
     """Minimiser of the model over the features in play; the other weights are zero and stay so."""
     features = _working_set(xp, objective.net, point.theta, sub)
     some, part, places = _restrict(objective, point, features)
     k = objective.net.units[1]
     own_l1 = xp.take(l1, places, axis=1)
-    accuracy = xp.maximum(0.1 * xp.max(xp.abs(xp.take(sub, places, axis=1)), axis=1), tol)
+    accuracy = xp.maximum(0.1 * xp.max(xp.abs(xp.take(sub, places, axis=1)), axis=1), least)
 
     def centre(u):
         if not shift_invariant(objective.net):
@@ -375,7 +432,7 @@ def _restrict(objective: LinearObjective, point: Point, features):
         places = xp.concat([places, p * k + outputs])
     X = data.X[:, features] if hasattr(data.X, "toarray") else xp.take(data.X, features, axis=1)
     data = data._replace(X=X, decay=xp.take(data.decay, places, axis=1))
-    some = type(objective)(objective.backend, net._replace(units=(features.shape[0], k)), data)
+    some = type(objective)(objective.backend, replace(net, input_shape=features.shape), data)
     theta, grad = (xp.take(x, places, axis=1) for x in (point.theta, point.grad))
     return some, point._replace(theta=theta, grad=grad), places
 

@@ -57,7 +57,8 @@ class Run:
         error = np.inf if share is None else np.maximum(share * hyper["tol"], 100.0 * self.eps)
         settles = np.broadcast_to(problem.hyper.get("settles", True), (M, 1))[:, 0]
         self.hyper["error"] = np.where(settles, error, np.inf)
-        self.hyper["l2"] = np.broadcast_to(problem.hyper["l2"], (M, 1))[:, 0]
+        penalty = problem.hyper["l2"] + problem.hyper.get("l1", 0.0)
+        self.hyper["penalty"] = np.broadcast_to(penalty, (M, 1))[:, 0]
         self.begin_newton()
         self.theta = np.array(problem.theta, dtype=problem.dtype)
         self.n_iter = np.zeros(M, dtype=int)
@@ -85,8 +86,7 @@ class Run:
             self.hyper[name][models] for name in ("tol", "ftol", "max_iter", "max_fun")
         )
         scale = np.maximum(np.maximum(np.abs(value), np.abs(self.value)), 1.0)
-        with np.errstate(invalid="ignore"):
-            fall = (self.value - value) / scale
+        fall = (self.value - value) / scale
         self.idle = np.where((fall > 4.0 * self.eps) | (size < 0.99 * self.best), 0, self.idle + 1)
         self.best = np.minimum(self.best, size)
         self.value = value
@@ -141,14 +141,13 @@ class Run:
         ----------
         Hairer & Wanner (1996), Solving Ordinary Differential Equations II, section IV.8.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rate = np.where(np.isfinite(self.moved), moved / self.moved, 1.0)
-            rest = np.where(rate < 1.0, rate**order / (1.0 - rate), np.inf)
-            self.error = np.where(moved > 0, moved * (np.abs(1.0 - step) + rest), 0.0)
+        rate = np.where(np.isfinite(self.moved), moved / self.moved, 1.0)
+        rest = np.where(rate < 1.0, rate**order / (1.0 - rate), np.inf)
+        self.error = np.where(moved > 0, moved * (np.abs(1.0 - step) + rest), 0.0)
         # Without a penalty that tells there need be no optimum: scores that grow do not settle.
         growing = np.isfinite(self.moved) & (rate > 0.5)
         if growing.any():
-            free = self.hyper["l2"][self.models] <= NEGLIGIBLE * self.reach**2
+            free = self.hyper["penalty"][self.models] <= NEGLIGIBLE * self.reach**2
             self.error = np.where(growing & free, 0.0, self.error)
         self.moved = moved
 

@@ -1,4 +1,4 @@
-"""Features so large that products of a few of them overflow: solved in other units."""
+"""Features whose products overflow, or that are far from zero: solved in other coordinates."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +7,8 @@ import numpy as np
 from scipy import sparse
 
 from ..problem import Problem, Result
+from .objective import shift_invariant
+from .precision import DEVIATIONS, some_rows, tells_apart
 
 
 def limit(dtype: str) -> float:
@@ -39,3 +41,40 @@ def moderated(solve: Callable, backend, problem: Problem) -> Result:
     )
     result = solve(backend, scaled)
     return replace(result, theta=(result.theta * own).astype(problem.dtype))
+
+
+def far(problem: Problem) -> bool:
+    """Whether features are far from zero and an intercept is free to take a shift of them up.
+
+    A sparse X has none that are.
+    """
+    hyper = problem.hyper
+    bound = any(np.any(hyper.get(name, 0.0) > 0) for name in ("l2_intercept", "l1_intercept"))
+    free = problem.net.intercept and not bound
+    return free and not tells_apart(problem.X, DEVIATIONS)
+
+
+def centred(solve: Callable, backend, problem: Problem) -> Result:
+    """The solution of a linear problem by that of its rows around their mean."""
+    mean = some_rows(problem.X).mean(axis=0, dtype="float64").astype(problem.dtype)
+    p, k = problem.net.units
+
+    def shifted(theta, sign):
+        theta = np.array(theta, dtype="float64")
+        weights = theta[..., : p * k].reshape(*theta.shape[:-1], p, k)
+        if shift_invariant(problem.net):  # the sum of the intercepts stays
+            weights = weights - weights.mean(axis=-1, keepdims=True)
+        theta[..., p * k :] += sign * (mean @ weights)
+        return theta.astype(problem.dtype)
+
+    def seen(monitor):
+        return monitor and (lambda i, theta, value: monitor(i, shifted(theta, -1.0), value))
+
+    around = replace(
+        problem,
+        X=problem.X.astype(problem.dtype, copy=False) - mean,
+        theta=shifted(problem.theta, 1.0),
+        monitors=problem.monitors and [seen(monitor) for monitor in problem.monitors],
+    )
+    result = solve(backend, around)
+    return replace(result, theta=shifted(result.theta, -1.0))

@@ -42,10 +42,11 @@ def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separati
     for block in gen_batches(n, BLOCK):
         X, seen = problem.X[block], visited[:, block]
         distance = np.where(seen, y[:, block] * (X @ w.T + b).T, np.inf)
-        length = np.where(seen, row_norms(X, squared=True), 0.0)
+        size = float(abs(X).max()) or 1.0  # squares must not overflow here either
+        length = np.where(seen, size * row_norms(X / size), 0.0)
         least = np.minimum(least, distance.min(axis=1))
         longest = np.maximum(longest, length.max(axis=1))
     norm = np.sqrt((w * w).sum(axis=1) + ((b / constant) ** 2 if constant else 0.0))
     margin = np.full(M, np.nan)
     np.divide(least, norm, out=margin, where=(least > 0) & (norm > 0))
-    return Separation(margin, np.sqrt(longest + constant**2))
+    return Separation(margin, np.hypot(longest, constant))

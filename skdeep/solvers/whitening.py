@@ -24,7 +24,7 @@ MIN_ROWS = 4096
 EPS = float(np.finfo("float64").eps)
 
 # Rows that are centred at once.
-BLOCK = 8192
+BLOCK = 2048
 
 
 class Whitening(NamedTuple):
@@ -135,7 +135,8 @@ def _moments(X, w):
             stop = min(start + BLOCK, some.shape[0])
             block = some[start:stop, :]
             block = block.toarray() if hasattr(block, "toarray") else block
-            block = (block - mean) * rows[start:stop, :]
+            block = block - mean
+            block *= rows[start:stop, :]
             second += block.T @ block
     if step == 1:
         return mean, second

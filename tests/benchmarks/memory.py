@@ -63,6 +63,7 @@ PERCEPTRON = of("linear_model", "Perceptron")
 PENALISED = of("linear_model", "Perceptron", penalty="l2")
 LDA = of("discriminant_analysis", "LinearDiscriminantAnalysis")
 LOGISTIC = of("linear_model", "LogisticRegression", max_iter=200)
+WEAK = of("linear_model", "LogisticRegression", max_iter=200, C=1e4, tol=1e-8)
 NET = of("neural_network", "MLPClassifier", max_iter=2, random_state=0)
 EARLY = of("neural_network", "MLPClassifier", max_iter=2, random_state=0, early_stopping=True)
 REGRESSOR = of("neural_network", "MLPRegressor", max_iter=2, random_state=0)
@@ -75,6 +76,7 @@ ROWS = {
     "lda": Row("`LinearDiscriminantAnalysis`, 5 classes", LDA, 5),
     "logistic": Row("`LogisticRegression`", LOGISTIC),
     "logistic-5": Row("`LogisticRegression`, 5 classes", LOGISTIC, 5),
+    "logistic-weak": Row("`LogisticRegression`, 5 classes, `C=1e4`, `tol=1e-8`", WEAK, 5),
     "mlp": Row("`MLPClassifier`", NET, 5),
     "mlp-32": Row("`MLPClassifier`, float32", NET, 5, "float32"),
     "mlp-memmap": Row("`MLPClassifier`, float32, `np.memmap`", NET, 5, "float32", "memmap"),

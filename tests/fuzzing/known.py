@@ -15,33 +15,7 @@ class Known(NamedTuple):
     reason: str
 
 
-KNOWN = [
-    Known(
-        "type numpy.longdouble",
-        235,
-        "rows of longdouble are fitted, and then torch cannot predict for them",
-    ),
-    Known(
-        "warns users only: RuntimeWarning",
-        4,
-        "warnings of overflow and of log(0) are to stay inside",
-    ),
-    Known(
-        "failed fit leaves no trace: left (_label_binarizer, )?classes_",
-        69,
-        "the first partial_fit of MLPClassifier keeps the classes of a call that fails",
-    ),
-    Known(
-        "^LogisticRegression.*no end after",
-        50,
-        "proximal Newton takes many slow iterations where features are far from zero",
-    ),
-    Known(
-        "radius_ is not finite",
-        292,
-        "the largest norm of a row overflows where its square does",
-    ),
-]
+KNOWN: list[Known] = []
 
 
 def is_known(one: str) -> bool:
