@@ -260,7 +260,9 @@ def test_mistakes_are_counted_alike(monkeypatch):
     monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", 0)
     X, y = make_blobs(80, centers=[[-2, 0], [2, 1]], random_state=0)
     compiled = perceptron_compiled.train(get_backend("numpy"), make_problem(X, y, alphas=[0, 0.1]))
-    generic = perceptron.train.__wrapped__(get_backend("numpy"), make_problem(X, y, alphas=[0, 0.1]))
+    generic = perceptron.train.__wrapped__(
+        get_backend("numpy"), make_problem(X, y, alphas=[0, 0.1])
+    )
     assert compiled.extra["mistakes"].tolist() == generic.extra["mistakes"].tolist()
     np.testing.assert_allclose(sum(compiled.curve, []), sum(generic.curve, []), rtol=1e-10)
     signed = np.where(y == 0, -1.0, 1.0)[:, None] * np.c_[X, np.ones(len(y))]
@@ -377,7 +379,9 @@ def test_blocks_are_the_rule(seed, n, alpha, l1):
     rng = np.random.RandomState(seed)
     X, y = rng.randn(n, 3), rng.randint(2, size=n)
     numpy = get_backend("numpy")
-    result = perceptron.train.__wrapped__(numpy, make_problem(X, y, alphas=[alpha], l1=l1, seeds=[seed]))
+    result = perceptron.train.__wrapped__(
+        numpy, make_problem(X, y, alphas=[alpha], l1=l1, seeds=[seed])
+    )
     expected = perceptron_compiled.train_with_scikit_learn(
         make_problem(X, y, alphas=[alpha], l1=l1, seeds=[seed])
     )

@@ -1,9 +1,8 @@
-"""What the multi-layer perceptrons share: their parameters, their problem and its result."""
+"""What the multi-layer perceptrons share: their problem and its result."""
 
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from numbers import Integral, Real
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,15 +10,12 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import network
 from ..activations import ACTIVATIONS
 from ..base import (
-    NUMPY_TYPES,
     Fitting,
     Model,
     canonical,
@@ -36,13 +32,7 @@ from ..monitoring import watched
 from ..problem import Problem, Result, cancel
 from ..regularization import ClipNorm, LabelSmoothing, MaxNorm, Regularizer
 from ..solvers.training import restarted, without_records
-from ..stochastic import (
-    CONSTRAINTS,
-    STOCHASTIC_SOLVERS,
-    column,
-    is_stochastic,
-    settings,
-)
+from ..stochastic import STOCHASTIC_SOLVERS, column, is_stochastic, settings
 from .held_out import ScoredOnHeldOutRows
 
 # Fitted under batch normalisation: one array for each hidden layer.
@@ -60,43 +50,12 @@ STOCHASTIC_ONLY = {
     "clip_norm": None,
     "max_norm": None,
     "label_smoothing": 0.0,
+    "regularizers": None,
 }
 
 
 class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     """Base of the multi-layer perceptrons."""
-
-    _parameter_constraints: dict = {
-        **Model._parameter_constraints,
-        **CONSTRAINTS,
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [
-            StrOptions(set(ACTIVATIONS) - {"step"}),
-            HasMethods(["forward", "backward"]),
-            list,
-            tuple,
-        ],
-        "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), HasMethods(["step"])],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "weight_init": [StrOptions(set(INITIALIZERS)), callable],
-        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
-        "batch_norm": ["boolean"],
-        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
-        "n_members": [Interval(Integral, 1, None, closed="left")],
-        "pretraining": [HasMethods(["fit", "transform"]), None],
-        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), *NUMPY_TYPES, None],
-    }
 
     @abstractmethod
     def _validate_input(self, X, y, incremental, reset):
@@ -269,7 +228,13 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             ClipNorm: self.clip_norm,
             MaxNorm: self.max_norm,
         }
-        return [kind(number) for kind, number in asked.items() if number]
+        own = list(self.regularizers or ())
+        for one in own:
+            if not isinstance(one, Regularizer):
+                raise ValueError(
+                    f"regularizers lists {one!r}, which is not a skdeep.regularization.Regularizer."
+                )
+        return [*(kind(number) for kind, number in asked.items() if number), *own]
 
     def _dropout_rates(self, n_hidden: int) -> np.ndarray:
         """Rates of the input and each hidden layer."""
@@ -407,7 +372,7 @@ class BaseMultilayerPerceptron(ScoredOnHeldOutRows, CallbackSupportMixin, Model)
             "coefs_": arrays(network.matrices(np, net, theta)),
             "intercepts_": arrays(network.of_role(np, net, theta, "intercept")),
             "n_layers_": len(net.units),
-            "out_activation_": net.loss.out_activation,
+            "out_activation_": getattr(net.loss, "out_activation", "identity"),
         }
         if net.batch_norm:
             for name, role in NORMS.items():

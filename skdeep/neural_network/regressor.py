@@ -4,12 +4,13 @@ import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import validate_data
 
 from ..array_api import follows_input
-from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers
+from ..parameters import constraints, store
+from ..stochastic import OfStochasticSolvers
 from .multilayer import BaseMultilayerPerceptron
+from .parameters import REGRESSOR
 
 
 @follows_input(reference="_first_coef")
@@ -28,10 +29,11 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         Activation of the hidden layers, one for all or a list with one for each: 'identity',
         'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
         'mish', or an entry of your own (see ``skdeep.activations``).
-    solver : str, default='adam'
+    solver : str or Optimizer, default='adam'
         'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
         Marquardt's for small networks and squared errors; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta' and 'rmsprop' train on mini-batches.
+        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
+        train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.
@@ -53,7 +55,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the validation split and the batches. The same on every
         backend.
-    tol : float, default=1e-4
+    tol : float, default=0.0001
         Training stops when the loss, or the validation score, has not improved by this much for
         ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
         it, 'lm' its square.
@@ -95,6 +97,9 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         Bound of the gradient's norm.
     max_norm : float or None, default=None
         Bound of the norm of each unit's incoming weights.
+    regularizers : list of Regularizer or None, default=None
+        Entries of ``skdeep.regularization``, or your own, beside those that other parameters ask
+        for.
     scoring : str, callable or None, default=None
         Score of the held-out rows; None means the one of ``score``.
     n_members : int, default=1
@@ -171,92 +176,20 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     True
     """
 
-    _parameter_constraints: dict = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "solver": [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS}), HasMethods(["step"])],
-        "loss": [
-            StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"}),
-            HasMethods(["value_and_grad", "predict"]),
-            callable,
-        ],
-    }
+    _parameters = REGRESSOR
+    _parameter_constraints: dict = constraints(REGRESSOR)
 
     def __init__(
-        self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        weight_init="auto",
-        dropout=0.0,
-        batch_norm=False,
-        l1_ratio=0.0,
-        clip_norm=None,
-        max_norm=None,
-        scoring=None,
-        n_members=1,
-        pretraining=None,
-        rho=0.9,
-        backend="auto",
-        dtype=None,
-    ):
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.weight_init = weight_init
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.max_norm = max_norm
-        self.scoring = scoring
-        self.n_members = n_members
-        self.pretraining = pretraining
-        self.rho = rho
-        self.backend = backend
-        self.dtype = dtype
+        self, loss="squared_error", hidden_layer_sizes=(100,), activation="relu", *, solver="adam",
+        alpha=0.0001, batch_size="auto", learning_rate="constant", learning_rate_init=0.001,
+        power_t=0.5, max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False,
+        warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
+        validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
+        max_fun=15000, weight_init="auto", dropout=0.0, batch_norm=False, l1_ratio=0.0,
+        clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
+        pretraining=None, rho=0.9, backend="auto", dtype=None,
+    ):  # fmt: skip
+        store(**locals())
 
     def _loss(self):
         return self.loss
