@@ -9,7 +9,7 @@ Units lie before rows in memory: an array of shape ``(M, n, k)`` is a transposed
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log, prod
 from typing import Any, NamedTuple
@@ -76,7 +76,8 @@ class Network:
     tied: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "layers", expanded(self.layers))
+        # Networks that differ in rates of dropout alone are of one shape.
+        object.__setattr__(self, "layers", tuple(one.bare() for one in expanded(self.layers)))
         object.__setattr__(self, "_hash", hash((self.layers, self.input_shape, self.tied)))
         # Shapes of a row: the input's, and behind each layer.
         object.__setattr__(self, "shapes", shapes_along(self.layers, tuple(self.input_shape)))
@@ -217,15 +218,40 @@ def build(
     """
     p, *hidden, k = units
     each = activation if isinstance(activation, list) else [activation] * len(hidden)
-    if len(each) != len(hidden):
-        raise ValueError(f"activation lists {len(each)} functions for {len(hidden)} hidden layers.")
-    before = [Dropout(None)] * dropout
-    layers = []
-    for size, function in zip(hidden, each, strict=True):
-        layers += [*before, Dense(size, None, intercept and not batch_norm)]
-        layers += [BatchNorm()] * batch_norm + [Activation(function)]
-    layers += [*before, Dense(k, None, intercept)]
-    return Network(tuple(layers), LOSSES[loss] if isinstance(loss, str) else loss, (p,))
+    layers = dense(hidden, each, intercept) + [Dense(k, None, intercept)]
+    rates = [None] * (len(hidden) + 1) if dropout else None
+    loss = LOSSES[loss] if isinstance(loss, str) else loss
+    return Network(tuple(arranged(layers, batch_norm, rates)), loss, (p,))
+
+
+def dense(sizes: Sequence[int], activations: Sequence, intercept: bool = True) -> list[Layer]:
+    """The hidden layers of a multi-layer perceptron; ValueError if the lengths differ."""
+    if len(activations) != len(sizes):
+        raise ValueError(
+            f"activation lists {len(activations)} functions for {len(sizes)} hidden layers."
+        )
+    return [Dense(*one, intercept) for one in zip(sizes, activations, strict=True)]
+
+
+def arranged(layers: Sequence[Layer], batch_norm: bool, rates: Sequence | None) -> list[Layer]:
+    """Layers with batch normalisation before each activation, and dropout behind it, if wanted.
+
+    ``rates`` are those of dropout on the input and behind each activation. What is normalised needs
+    no intercept: it is given another.
+    """
+    parts: list[Layer] = [] if rates is None else [Dropout(rates[0])]
+    seen = 0
+    for layer in expanded(layers):
+        if isinstance(layer, Activation):
+            if batch_norm:
+                if parts and getattr(parts[-1], "intercept", False):
+                    parts[-1] = replace(parts[-1], intercept=False)
+                parts.append(BatchNorm())
+            seen += 1
+        parts.append(layer)
+        if isinstance(layer, Activation) and rates is not None:
+            parts.append(Dropout(rates[seen]))
+    return parts
 
 
 def split(xp, net: Network, theta) -> list[dict[str, Any]]:

@@ -54,6 +54,10 @@ class Layer:
         """Parameters by name, for rows of the given shape."""
         return {}
 
+    def bare(self) -> "Layer":
+        """The layer without its rates."""
+        return self
+
     @property
     def rates(self) -> list[float | None]:
         """Of what masks multiply, how much they set to zero."""

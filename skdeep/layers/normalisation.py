@@ -120,9 +120,8 @@ class Dropout(Layer):
         if self.rate is not None and not 0 <= self.rate < 1:
             raise ValueError(f"rate={self.rate!r} of Dropout must be in [0, 1).")
 
-    def expand(self):
-        # Networks that differ in their rates alone are of one shape: a problem has the numbers.
-        return (Dropout(None),)
+    def bare(self):
+        return Dropout(None)
 
     @property
     def rates(self):

@@ -58,6 +58,9 @@ class Residual(Layer):
             for name, value in layer.initial(of, draw).items()
         }
 
+    def bare(self):
+        return Residual(tuple(layer.bare() for layer in self.layers))
+
     @property
     def rates(self):
         return [rate for layer in self.layers for rate in layer.rates]

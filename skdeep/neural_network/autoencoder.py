@@ -227,13 +227,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             raise ValueError("hidden_layer_sizes must name at least one layer, the code.")
         return [*encoder, *encoder[-2::-1]]
 
-    def _activations(self, units):
-        # n encoder layers make 2 n + 1 layers of units.
-        encoder = super()._activations(range(len(units) // 2 + 2))
+    def _activations(self, n_hidden):
+        encoder = super()._activations((n_hidden + 1) // 2)
         return [*encoder, *encoder[-2::-1]]
 
-    def _network(self, units, backend):
-        return replace(super()._network(units, backend), tied=self.tied_weights)
+    def _network(self, n_features, layers, backend):
+        return replace(super()._network(n_features, layers, backend), tied=self.tied_weights)
 
     def _check_solver(self, X_val):
         super()._check_solver(X_val)
@@ -262,7 +261,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         weights = network.matrices(np, net, theta)
         intercepts = network.of_role(np, net, theta, "intercept")
         n_layers, codes = len(weights), X
-        activations = self._activations(net.units)
+        activations = self._activations(len(net.activations))
         for i, units in enumerate(super()._hidden_units()):
             shallow = clone(self).set_params(
                 hidden_layer_sizes=units,
@@ -280,16 +279,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             ):
                 weights[layer][0], intercepts[layer][0] = W, b
         return theta
-
-    def _theta(self):
-        if not self.tied_weights:
-            return super()._theta()
-        stored = self.coefs_
-        self.coefs_ = stored[: len(stored) // 2]
-        try:
-            return super()._theta()
-        finally:
-            self.coefs_ = stored
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, *, X_val=None):

@@ -67,7 +67,7 @@ def beyond(rows, others, part: float) -> float:
 
 
 class ScoredOnHeldOutRows:
-    """Part of the multi-layer perceptrons: rows to validate on, given to ``fit`` or split off."""
+    """Part of the networks: rows to validate on, given to ``fit`` or split off."""
 
     def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val, rng):
         """Training rows and the validation on others; None for all rows and for no validation."""
@@ -105,7 +105,7 @@ class ScoredOnHeldOutRows:
         checker = copy.copy(self)
         # A warm start needs all classes in the rows that train; these rows may lack some.
         checker.warm_start = False
-        X_val, y_val = to_host(X_val), to_host(y_val)
+        X_val, y_val = self._table(X_val), to_host(y_val)
         X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
         X_val, y = canonical(X_val), y.reshape(len(y), -1)
         score = self._scorer(X_val, None, self._truth(y), None)
