@@ -87,7 +87,9 @@ class Run:
         )
         scale = np.maximum(np.maximum(np.abs(value), np.abs(self.value)), 1.0)
         fall = (self.value - value) / scale
-        self.idle = np.where((fall > 4.0 * self.eps) | (size < 0.99 * self.best), 0, self.idle + 1)
+        # Below its rounding a gradient comes and goes.
+        less = (size < 0.99 * self.best) & (self.best > 4.0 * self.eps)
+        self.idle = np.where((fall > 4.0 * self.eps) | less, 0, self.idle + 1)
         self.best = np.minimum(self.best, size)
         self.value = value
 
