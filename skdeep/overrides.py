@@ -27,8 +27,8 @@ class Namespace:
     --------
     >>> import numpy as np
     >>> from skdeep.overrides import Namespace
-    >>> Namespace(np, {}).abs(-1)
-    1
+    >>> Namespace(np, {}).arange(3).tolist()
+    [0, 1, 2]
     """
 
     def __init__(self, xp, overrides: Mapping[Callable, Callable]):

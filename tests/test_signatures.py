@@ -86,6 +86,8 @@ def test_one_row_is_a_parameter_of_all_networks(tmp_path):
     assert [line.split()[1] for line in said.stdout.splitlines()] == [
         "Autoencoder",
         "MLPClassifier",
+        "NetworkClassifier",
+        "NetworkRegressor",
         "MLPRegressor",
     ]
     assert str(tmp_path) in said.stdout

@@ -122,7 +122,7 @@ class _Convolution(Layer):
     activation: str | Entry | None = "relu"
     intercept: bool = True
 
-    n_axes = 3  # of an image; to be overridden
+    n_axes = 3  # of a row
 
     def __post_init__(self):
         for name in ("filters", "size", "stride"):

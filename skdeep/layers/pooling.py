@@ -10,6 +10,8 @@ from .dense import require_units
 class _Pool2D(Layer):
     size: int = 2
 
+    n_axes = 3  # of a row
+
     def __post_init__(self):
         require_units(self.size, f"size of {type(self).__name__}")
 

@@ -315,9 +315,13 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _pretrain(self, net, X, sample_weight, rng) -> list:
         """Weights and intercepts of the hidden layers, from an autoencoder of the same units."""
         hidden = [net.layers[layer] for layer, _ in net.weights[:-1]]
-        if not all(isinstance(layer, Dense) for layer in hidden):
-            raise ValueError("pretraining is for dense layers: leave it out, or the others.")
         functions = [layer.function for layer in net.layers if isinstance(layer, Activation)]
+        dense = all(isinstance(layer, Dense) for layer in hidden)
+        if not (dense and hidden and len(hidden) == len(functions)):
+            raise ValueError(
+                f"pretraining is for dense hidden layers, each with its activation: {self._shaped_by}"
+                " names none, or others too."
+            )
         coder = clone(self.pretraining).set_params(
             hidden_layer_sizes=net.units[1:-1],
             activation=functions[0] if len(set(functions)) == 1 else functions,

@@ -215,3 +215,22 @@ AUTOENCODER = {
         'adamw', 'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see
         ``skdeep.optimizers``) train on mini-batches."""),
 }
+
+# What the layers are where they are said one by one.
+LAYERS = {
+    "layers": Parameter(None, [list, tuple, None], "list of Layer or None", """
+        The layers before the output, as ``[Conv2D(16, 3), MaxPool2D(2), Flatten(), Dense(64)]``
+        of ``skdeep.layers``; the output follows from ``y``. None is one ``Dense(100)``.""",
+        positional=True),
+    "input_shape": Parameter(None, ["array-like", COUNT, None], "tuple of int or None", """
+        The shape of a sample, as (28, 28) or (28, 28, 1), where the rows of ``X`` are flattened;
+        channels come last. None is that of ``X``, which may have more than two axes.""",
+        positional=True),
+}
+
+LAYERED_CLASSIFIER = LAYERS | without(CLASSIFIER, *UNITS)
+LAYERED_REGRESSOR = {
+    **LAYERS,
+    **without(REGRESSOR, *UNITS),
+    "loss": REGRESSOR["loss"]._replace(positional=False),
+}

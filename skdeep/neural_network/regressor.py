@@ -9,12 +9,100 @@ from sklearn.utils.validation import validate_data
 from ..array_api import follows_input
 from ..parameters import constraints, store
 from ..stochastic import OfStochasticSolvers
+from .base import BaseNetwork
 from .multilayer import BaseMultilayerPerceptron
 from .parameters import REGRESSOR
 
 
+class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
+    """Part of the networks that predict numbers."""
+
+    def _loss(self):
+        return self.loss
+
+    def _validate_input(self, X, y, incremental, reset):
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"y has to be numbers for regression, not of dtype {y.dtype}.")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if self.loss == "poisson" and np.any(y < 0):
+            raise ValueError("loss='poisson' needs y >= 0: some values of y are negative.")
+        return X, y
+
+    _default_metric = staticmethod(r2_score)
+
+    def _decode(self, predicted):
+        return predicted[:, 0] if predicted.shape[1] == 1 else predicted
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val : array-like, default=None
+            Rows to validate on, in place of a split; their loss and score go into ``history_``.
+            A Pipeline transforms them only if told to; see :meth:`MLPClassifier.fit`. There is a
+            warning if the ranges of ``X_val`` are far from those of ``X``.
+
+        Returns
+        -------
+        self : MLPRegressor
+
+        Raises
+        ------
+        ValueError
+            If the data are not finite or do not fit together, or if training diverges; the
+            estimator is then as it was before.
+        """
+        return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+
+    @OfStochasticSolvers
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Go on training for one epoch over the given rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : MLPRegressor
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X):
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        return self._decode(self._predict_raw(X))
+
+
 @follows_input(reference="_first_coef")
-class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
+class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
     """Multi-layer perceptron that minimises the squared error or the Poisson deviance.
 
     Parameters
@@ -190,86 +278,3 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         pretraining=None, rho=0.9, backend="auto", dtype=None,
     ):  # fmt: skip
         store(**locals())
-
-    def _loss(self):
-        return self.loss
-
-    def _validate_input(self, X, y, incremental, reset):
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
-        if y.dtype.kind not in "biuf":
-            raise ValueError(f"y has to be numbers for regression, not of dtype {y.dtype}.")
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if self.loss == "poisson" and np.any(y < 0):
-            raise ValueError("loss='poisson' needs y >= 0: some values of y are negative.")
-        return X, y
-
-    _default_metric = staticmethod(r2_score)
-
-    def _decode(self, predicted):
-        return predicted[:, 0] if predicted.shape[1] == 1 else predicted
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,), default=None
-        X_val, y_val : array-like, default=None
-            Rows to validate on, in place of a split; their loss and score go into ``history_``.
-            A Pipeline transforms them only if told to; see :meth:`MLPClassifier.fit`. There is a
-            warning if the ranges of ``X_val`` are far from those of ``X``.
-
-        Returns
-        -------
-        self : MLPRegressor
-
-        Raises
-        ------
-        ValueError
-            If the data are not finite or do not fit together, or if training diverges; the
-            estimator is then as it was before.
-        """
-        return self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
-
-    @OfStochasticSolvers
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """Go on training for one epoch over the given rows.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        self : MLPRegressor
-        """
-        return self._fit(X, y, sample_weight, incremental=True)
-
-    def predict(self, X):
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        """
-        return self._decode(self._predict_raw(X))
