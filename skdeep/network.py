@@ -8,6 +8,7 @@ Units lie before rows in memory: an array of shape ``(M, n, k)`` is a transposed
 ``(M, k, n)``. Products do not mind, and sums and maxima over a few units run along long rows.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -156,11 +157,12 @@ class Network:
     def plain(self) -> bool:
         """Whether this is a sequence of dense layers, each but the last with its activation.
 
-        Dropout may stand before any of them. Faster forms are written for such networks.
+        One dropout may stand before each. Faster forms are written for such networks.
         """
-        kinds = [type(layer) for layer in self.layers if type(layer) is not Dropout]
-        pairs = [Dense, Activation] * len(self.activations)
-        return kinds == [*pairs, Dense] and not self.tied and len(self.input_shape) == 1
+        letters = {Dense: "d", Activation: "a", Dropout: "o"}
+        kinds = "".join(letters.get(type(layer), "?") for layer in self.layers)
+        plain = re.fullmatch("(o?da)*o?d", kinds) is not None
+        return plain and not self.tied and len(self.input_shape) == 1
 
     @cached_property
     def takes_matrices(self) -> bool:

@@ -247,7 +247,7 @@ def test_layerwise_trains_each_layer_on_the_code_before(tied):
     rng = np.random.RandomState(0)
     other = clone(model)
     other.n_outputs_ = 4
-    net = other._network(4, other._layers(), None)
+    net = other._network((4,), other._layers(), None)
     coder(tied_weights=tied)._initial_theta(net, [rng], X, None)
     seeds = rng.randint(2**31), rng.randint(2**31)
     outer = coder(

@@ -49,6 +49,10 @@ SEQUENCES = {
                              Dense(2, None)]),
     "nested": ((4,), [Residual([Dense(4, "tanh"), Residual([BatchNorm(), Dense(4, "swish")])]),
                       Dense(2, None)]),
+    "twice": ((4,), [Dropout(0.2), Dropout(0.3), Dense(3, "tanh"), Dropout(), Dropout(),
+                     Dense(2, None)]),
+    "amidst": ((4,), [Dense(3, None), Dropout(), Activation("tanh"), Dense(2, None)]),
+    "behind": ((4,), [Dense(3, "tanh"), Dense(2, None), Dropout()]),
     "dropped": ((4,), [Dropout(0.2), Dense(3, "tanh"), Dropout(0.5), Dense(2, None)]),
 }  # fmt: skip
 every = pytest.mark.parametrize("name", SEQUENCES)

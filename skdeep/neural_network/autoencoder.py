@@ -231,8 +231,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         encoder = super()._activations((n_hidden + 1) // 2)
         return [*encoder, *encoder[-2::-1]]
 
-    def _network(self, n_features, layers, backend):
-        return replace(super()._network(n_features, layers, backend), tied=self.tied_weights)
+    def _network(self, shape, layers, backend):
+        return replace(super()._network(shape, layers, backend), tied=self.tied_weights)
 
     def _check_solver(self, X_val):
         super()._check_solver(X_val)

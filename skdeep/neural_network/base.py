@@ -130,9 +130,10 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self._check_weights(sample_weight)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
-        net = self._network(X.shape[1], layers, backend)
-        if issparse(X) and not net.takes_matrices:
-            raise ValueError("X is sparse, which the first layer cannot take: pass a dense array.")
+        net = self._network(self._row_shape(X.shape[1]), layers, backend)
+        self._check_layers(net)
+        if issparse(X):
+            self._check_sparse(net)
         rng = check_random_state(self.random_state)
         start = (
             None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
@@ -197,6 +198,26 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
                 f"{', '.join(STOCHASTIC_SOLVERS)}."
             )
 
+    def _check_layers(self, net) -> None:
+        """Raise if a layer asks for what the solver has not."""
+        asked = ["Dropout"] * bool(net.masked) + ["BatchNorm"] * bool(net.n_running)
+        if asked and not is_stochastic(self.solver):
+            raise ValueError(
+                f"layers of {' and '.join(asked)} cannot be used with solver={self.solver!r}: "
+                f"choose one of {', '.join(STOCHASTIC_SOLVERS)}."
+            )
+
+    def _check_sparse(self, net) -> None:
+        """Raise if something needs dense rows."""
+        if not net.takes_matrices:
+            raise ValueError("X is sparse, which the first layer cannot take: pass a dense array.")
+        for one in self.regularizers or ():
+            if type(one).input is not Regularizer.input:
+                raise ValueError(
+                    f"X is sparse, which {type(one).__name__} in regularizers cannot change: pass "
+                    "a dense array."
+                )
+
     def _check_weights(self, sample_weight) -> None:
         """Raise for weights without a mean, and for negative ones where a root is taken of them."""
         if sample_weight is None:
@@ -207,14 +228,14 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             if rooted and np.min(sample_weight) < 0:
                 raise ValueError(f"{what} needs sample_weight >= 0: some are negative.")
 
-    def _network(self, n_features: int, layers: list[Layer], backend) -> network.Network:
+    def _network(self, shape: tuple[int, ...], layers: list[Layer], backend) -> network.Network:
         loss = self._loss()
         if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
             loss = backend.autograd_loss(loss, *self._link())
         return network.Network(
             (*self._arranged(layers), Dense(self.n_outputs_, None)),
             LOSSES[loss] if isinstance(loss, str) else loss,
-            self._row_shape(n_features),
+            shape,
         )
 
     def _arranged(self, layers: list[Layer]) -> list[Layer]:
@@ -319,8 +340,8 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         dense = all(isinstance(layer, Dense) for layer in hidden)
         if not (dense and hidden and len(hidden) == len(functions)):
             raise ValueError(
-                f"pretraining is for dense hidden layers, each with its activation: {self._shaped_by}"
-                " names none, or others too."
+                "pretraining is for dense hidden layers, each with its activation: "
+                f"{self._shaped_by} names none, or others too."
             )
         coder = clone(self.pretraining).set_params(
             hidden_layer_sizes=net.units[1:-1],

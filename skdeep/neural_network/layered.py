@@ -123,8 +123,7 @@ class OfLayers(BaseNetwork):
         super()._accept(problem, result, incremental, backend)
 
     def _fitted_network(self, backend) -> Network:
-        net = self._network(self.n_features_in_, self.layers_, backend)
-        return replace(net, input_shape=self.input_shape_)
+        return self._network(self.input_shape_, self.layers_, backend)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -39,4 +39,4 @@ class BaseMultilayerPerceptron(BaseNetwork):
 
     def _fitted_network(self, backend) -> Network:
         sizes = [int(b.shape[-1]) for b in self.intercepts_[:-1]]
-        return self._network(self.coefs_[0].shape[-2], self._dense(sizes), backend)
+        return self._network(self.coefs_[0].shape[-2:-1], self._dense(sizes), backend)
