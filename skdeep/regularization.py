@@ -311,6 +311,11 @@ def taken_apart(entries: Sequence[Regularizer]) -> tuple[tuple[Regularizer, ...]
     return tuple(kinds), hyper
 
 
+def names_of(kinds: Sequence[Regularizer]) -> set[str]:
+    """What the numbers of regularisers of these kinds are called."""
+    return {f"regularizer_{i}_{one.name}" for i, kind in enumerate(kinds) for one in fields(kind)}
+
+
 def put_together(kinds: Sequence[Regularizer], hyper: dict[str, Any]) -> list[Regularizer]:
     """Regularisers with the numbers of each model, (M, 1)."""
     return [

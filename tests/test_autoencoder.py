@@ -50,7 +50,8 @@ def coder(**params):
 
 
 def numbers(model):
-    return model._theta(model._fitted_network(None)).ravel()
+    names = ("coefs_", "intercepts_", "scales_", "running_means_", "running_variances_")
+    return np.concatenate([a.ravel() for name in names for a in getattr(model, name, [])])
 
 
 def initial(model, X, y=None):

@@ -42,7 +42,8 @@ def regressor(**params):
 
 def numbers(model):
     """Everything that prediction depends on, as one vector."""
-    return model._theta(model._fitted_network(None)).ravel()
+    names = ("coefs_", "intercepts_", "scales_", "running_means_", "running_variances_")
+    return np.concatenate([a.ravel() for name in names for a in getattr(model, name, [])])
 
 
 def start(model, data=X, y=Y):

@@ -86,9 +86,9 @@ def test_one_row_is_a_parameter_of_all_networks(tmp_path):
     assert [line.split()[1] for line in said.stdout.splitlines()] == [
         "Autoencoder",
         "MLPClassifier",
+        "MLPRegressor",
         "NetworkClassifier",
         "NetworkRegressor",
-        "MLPRegressor",
     ]
     assert str(tmp_path) in said.stdout
     assert python(script, "--write").returncode == 0

@@ -35,9 +35,9 @@ def with_max_memory(theirs: type) -> dict[str, Parameter]:
     return {**rows, "max_memory": Parameter(None, MAX_MEMORY, "float", MEMORY_OF_STACKS)}
 
 
-def construct(theirs: type, self, max_memory, **given) -> None:
+def construct(self, max_memory, **given) -> None:
     """Let scikit-learn's constructor have all that it knows."""
-    theirs.__init__(self, **given)
+    self._theirs.__init__(self, **given)
     self.max_memory = max_memory
 
 
@@ -91,14 +91,15 @@ class GridSearchCV(model_selection.GridSearchCV, StackedSearch):
     0.98
     """
 
-    _parameters = with_max_memory(model_selection.GridSearchCV)
+    _theirs = model_selection.GridSearchCV
+    _parameters = with_max_memory(_theirs)
     _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
         self, estimator, param_grid, *, scoring=None, n_jobs=None, refit=True, cv=None, verbose=0,
         pre_dispatch="2*n_jobs", error_score=np.nan, return_train_score=False, max_memory=None,
     ):  # fmt: skip
-        construct(model_selection.GridSearchCV, **locals())
+        construct(**locals())
 
 
 class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
@@ -137,7 +138,8 @@ class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
     10
     """
 
-    _parameters = with_max_memory(model_selection.RandomizedSearchCV)
+    _theirs = model_selection.RandomizedSearchCV
+    _parameters = with_max_memory(_theirs)
     _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
@@ -145,7 +147,7 @@ class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
         cv=None, verbose=0, pre_dispatch="2*n_jobs", random_state=None, error_score=np.nan,
         return_train_score=False, max_memory=None,
     ):  # fmt: skip
-        construct(model_selection.RandomizedSearchCV, **locals())
+        construct(**locals())
 
 
 class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
@@ -183,7 +185,8 @@ class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
     [4, 2]
     """
 
-    _parameters = with_max_memory(model_selection.HalvingGridSearchCV)
+    _theirs = model_selection.HalvingGridSearchCV
+    _parameters = with_max_memory(_theirs)
     _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
@@ -192,7 +195,7 @@ class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
         error_score=np.nan, return_train_score=True, random_state=None, n_jobs=None, verbose=0,
         max_memory=None,
     ):  # fmt: skip
-        construct(model_selection.HalvingGridSearchCV, **locals())
+        construct(**locals())
 
 
 class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch):
@@ -231,7 +234,8 @@ class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch
     2
     """
 
-    _parameters = with_max_memory(model_selection.HalvingRandomSearchCV)
+    _theirs = model_selection.HalvingRandomSearchCV
+    _parameters = with_max_memory(_theirs)
     _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
@@ -240,4 +244,4 @@ class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch
         aggressive_elimination=False, cv=5, scoring=None, refit=True, error_score=np.nan,
         return_train_score=True, random_state=None, n_jobs=None, verbose=0, max_memory=None,
     ):  # fmt: skip
-        construct(model_selection.HalvingRandomSearchCV, **locals())
+        construct(**locals())

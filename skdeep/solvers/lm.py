@@ -14,7 +14,7 @@ from ..network import Network, forward, shaped, split
 from ..overrides import chosen
 from ..problem import Problem, Result
 from .objective import Data, Point, load, take_data, take_point
-from .run import Run
+from .run import FULL_BATCH, Run
 
 # The first damping; one is as large as the curvature itself.
 FIRST_DAMPING = 1e-3
@@ -319,3 +319,8 @@ def memory(problem: Problem) -> float:
     held = 3.0 * P * P if N >= P else 4.0 * N * P + 2.0 * N * N
     scores = n * (2.0 * sum(problem.net.units[1:]) + 2)
     return np.dtype(problem.dtype).itemsize * (held + scores + 10.0 * P + 3.0 * BLOCK)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    return FULL_BATCH, set()

@@ -16,11 +16,20 @@ from ..network import backpropagate, forward, hidden_layers, matrices
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..overrides import chosen, overridable
 from ..problem import Problem, Result
-from ..regularization import Draws, put_together
+from ..regularization import Draws, names_of, put_together
 from .training import Clock, Training, finished, learning_rates, note_progress, rate_now, say
 
 # Share of the old running means and variances that a batch leaves in place.
 MOMENTUM = 0.9
+
+HYPER = {
+    *("l2", "penalty_rows", "learning_rate_init", "max_iter", "planned_epochs", "tol"),
+    *("n_iter_no_change", "dropout"),
+}
+OPTIONS = {
+    *("optimizer", "regularizers", "schedule", "batch_size", "shuffle", "loss_scale"),
+    *("early_stopping", "verbose"),
+}
 
 # What there is of each model of a stack, whether it trains on or has ended.
 COUNTED = ("theta", "n_iter", "loss", "converged")
@@ -272,7 +281,7 @@ class _Epoch:
             for name, values in self.hyper.items()
             if name.startswith("regularizer_")
         }
-        return put_together(self.problem.options["regularizers"], numbers)
+        return put_together(self.problem.options.get("regularizers", ()), numbers)
 
     def masks(self, draws: Draws, n_rows: int):
         """Masks of the dropout layers; None without any, or where all rates are zero."""
@@ -345,7 +354,7 @@ class _Validation:
 
 def _begin(problem: Problem) -> list[Training]:
     trainings = [Training.resume(state) for state in problem.states or [None] * problem.n_models]
-    random = any(one.random for one in problem.options["regularizers"])
+    random = any(one.random for one in problem.options.get("regularizers", ()))
     if random or "dropout" in problem.hyper:
         for training, rng in zip(trainings, problem.rngs, strict=True):
             if training.noise is None:
@@ -529,3 +538,9 @@ def memory(problem: Problem) -> float:
     units = sum(map(prod, problem.net.shapes)) * 3
     rows = problem.options["batch_size"]
     return itemsize * ((3 + slots) * problem.net.n_parameters + rows * units)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    numbers = {*getattr(optimizer_of(problem), "hyper", ())}
+    return HYPER | numbers | names_of(problem.options.get("regularizers", ())), OPTIONS

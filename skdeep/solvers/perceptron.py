@@ -484,3 +484,9 @@ class Rows(_Sweep):
             self.n_summed = self.n_summed + visited
         mistakes = xp.astype(moved, visited.dtype)
         return xp.concat([objective, loss, mistakes], axis=1)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    hyper = {"eta0", "l2", "l1", "max_iter", "tol", "n_iter_no_change"}
+    return hyper, {"fit_intercept", "shuffle", "verbose", "batch", "average"}

@@ -10,7 +10,7 @@ from ..problem import Problem, Result
 from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
 from .precision import in_double, needs_double
-from .run import SHARE, Run, largest
+from .run import FULL_BATCH, SHARE, Run, largest
 from .scaling import centred, far, limit, moderated
 
 # Beyond so many parameters in play the Hessian is not formed.
@@ -25,6 +25,9 @@ MIN_JOINING = 64
 POWER_STEPS = 8
 # Shares of a step that the inner solver compares, zero among them.
 REACH = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0)
+
+# What it calls of a loss.
+NEEDS = ("hessian", "hessian_product")
 
 
 def shrink(xp, u, by):
@@ -442,3 +445,8 @@ def memory(problem: Problem) -> float:
     n, P, k = problem.X.shape[0], problem.theta.shape[1], problem.net.units[1]
     matrices = 4 * P * P if P <= MAX_PARAMETERS else 0
     return np.dtype(problem.dtype).itemsize * (n * (k * (k + 9) / 2 + 2) + 20 * P + matrices)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    return FULL_BATCH | {"l1", "l1_intercept"}, set()

@@ -47,7 +47,7 @@ VALUES: dict[str, list] = {
         None, [], [Dense(3)], (Dense(4, "tanh"), Dropout(0.2), Dense(3, "swish")),
         [Conv1D(2, 2), Dense(3)], [Dense(4), Residual([Dense(4), Dense(4, None)])],
     ],
-    "input_shape": [None],
+    "input_shape": [None, None, None, None, (3,)],
     "regularizers": [None, (), [MaxNorm(0.5)], [GaussianNoise(0.1), ClipNorm(1.0)]],
     "max_iter": [1, 3, 8],
     "max_fun": [1, 20, 15000],
