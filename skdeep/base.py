@@ -13,11 +13,10 @@ from array_api_compat import is_torch_array
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._sklearn import LinearClassifierMixin, Options, StrOptions
 from .array_api import to_host
 from .backends import NotInstalled, get_backend
 from .backends.base import Backend

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._available_if import _AvailableIfDescriptor
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from ._sklearn import Interval, Options, StrOptions, _AvailableIfDescriptor
 from .network import Network
 from .optimizers import OPTIMIZERS, Optimizer
 from .regularization import L1, Regularizer, taken_apart

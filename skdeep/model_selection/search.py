@@ -5,9 +5,8 @@ from inspect import signature
 import numpy as np
 import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 from sklearn import model_selection
-from sklearn.base import _fit_context
-from sklearn.model_selection._search import BaseSearchCV
 
+from .._sklearn import BaseSearchCV, _fit_context
 from ..base import Versioned, unchanged_on_error
 from ..fitting import MAX_MEMORY
 from ..interrupts import scope

@@ -3,16 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from sklearn.base import (
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-    clone,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.metrics import mean_squared_error
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import network
+from .._sklearn import _fit_context
 from ..array_api import follows_input
 from ..base import to_host
 from ..parameters import constraints, store

@@ -7,8 +7,8 @@ A new one is a row of ``TRAINING`` or ``ADDED``, or of the class that alone has 
 from numbers import Integral, Real
 
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from .._sklearn import HasMethods, Interval, StrOptions
 from ..activations import ACTIVATIONS
 from ..base import NUMPY_TYPES
 from ..initializers import INITIALIZERS

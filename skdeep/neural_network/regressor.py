@@ -1,11 +1,12 @@
 """The multi-layer perceptron as a regressor."""
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
+from .._sklearn import _fit_context
 from ..array_api import follows_input
 from ..parameters import constraints, store
 from ..stochastic import OfStochasticSolvers

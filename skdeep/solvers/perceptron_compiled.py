@@ -239,8 +239,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
     the rounding, so that the scores are what they were. Penalties would shrink that count, and
     large data should not be copied for it: there mistakes are -1.
     """
-    from sklearn.linear_model._base import make_dataset
-    from sklearn.linear_model._sgd_fast import Hinge, _plain_sgd32, _plain_sgd64
+    from .._sklearn import Hinge, _plain_sgd32, _plain_sgd64, make_dataset
 
     dtype = np.dtype(problem.dtype)
     plain_sgd = _plain_sgd32 if dtype == np.float32 else _plain_sgd64
