@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .. import network
-from ..layers import dense
+from ..layers import convolution, dense
 from ..overrides import chosen
 from ..solvers import minibatch, objective, perceptron, perceptron_compiled
 from .base import Backend
@@ -35,6 +35,8 @@ class NumpyBackend(Backend):
             network.value_and_grad: self.value_and_grad,
             network.backpropagate: self.backpropagate,
             network.hidden_layers: self.hidden_layers,
+            convolution.patches: patches,
+            convolution.patches_backward: patches_backward,
             minibatch.gather: self.gather,
             objective.loss_along: loss_along,
             perceptron.train: perceptron_compiled.train,
@@ -259,6 +261,29 @@ def affine(xp, X, W, b):
         z += b.reshape(-1)
         return z[None]
     return dense.affine.__wrapped__(xp, X, W, b)
+
+
+def patches(xp, x, window):
+    """Override of ``patches``: one copy, of a view."""
+    height, width, stride, top, bottom, left, right = window
+    if top or bottom or left or right:
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right), (0, 0)))
+    view = np.lib.stride_tricks.sliding_window_view(x, (height, width), axis=(2, 3))
+    view = view[:, :, ::stride, ::stride].transpose(0, 1, 2, 3, 5, 6, 4)
+    return view.reshape(*view.shape[:4], -1)
+
+
+def patches_backward(xp, dp, window, shape):
+    """Override of ``patches_backward``: added up in place."""
+    height, width, stride, top, bottom, left, right = window
+    M, n, H, W, C = shape
+    dx = np.zeros((M, n, H + top + bottom, W + left + right, C), dp.dtype)
+    parts = dp.reshape(*dp.shape[:4], height, width, C)
+    for i in range(height):
+        rows = slice(i, i + stride * dp.shape[2], stride)
+        for j in range(width):
+            dx[:, :, rows, j : j + stride * dp.shape[3] : stride] += parts[:, :, :, :, i, j]
+    return dx[:, :, top : top + H, left : left + W]
 
 
 def loss_along(xp, loss, raw, change, step, y, w):

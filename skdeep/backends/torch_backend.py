@@ -1,4 +1,4 @@
-"""PyTorch on a CPU or an accelerator. The only file that imports torch."""
+"""PyTorch on a CPU or an accelerator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import torch
 from .. import network
 from ..losses import Loss, identity
 from .base import Backend
+from .torch_backend_convolution import OVERRIDES
 
 
 class TorchBackend(Backend):
@@ -120,7 +121,7 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
         )
     if full == "mps" and dtype in (None, "float64"):
         raise ValueError("backend='torch:mps' has no float64: pass dtype='float32'.")
-    backend = TorchBackend("torch", full, xp)
+    backend = TorchBackend("torch", full, xp, {**OVERRIDES})
     if dtype == "bfloat16":
         for fn in (network.value_and_grad, network.backpropagate):
             backend.overrides[fn] = _mixed_precision(fn, full)
