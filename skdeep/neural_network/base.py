@@ -432,9 +432,9 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             "n_layers_": len(net.units),
             "out_activation_": getattr(net.loss, "out_activation", "identity"),
         }
-        if net.batch_norm:
-            for name, role in NORMS.items():
-                attributes[name] = arrays(network.of_role(np, net, theta, role))
+        for name, role in NORMS.items():
+            if found := network.of_role(np, net, theta, role):
+                attributes[name] = arrays(found)
         return attributes
 
     def _warn_not_converged(self, text: str) -> None:
