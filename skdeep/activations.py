@@ -4,7 +4,7 @@ An entry is an ``Activation``, or, if it has a parameter of its own, an instance
 same two functions as methods: equal by value, so that it pickles, clones and compares.
 
 Every function takes the array namespace ``xp`` first and works on arrays of any shape, elementwise.
-``forward`` and ``backward`` own what they are given: a backend's twin may overwrite it.
+Nothing is written into what ``forward`` and ``backward`` are given.
 """
 
 from collections.abc import Callable

@@ -11,12 +11,8 @@ from functools import wraps
 import numpy as np
 from array_api_compat import is_torch_array
 from sklearn import config_context, get_config
-from sklearn.utils._array_api import (
-    _is_numpy_namespace,
-    check_same_namespace,
-    get_namespace_and_device,
-    move_to,
-)
+
+from ._sklearn import _is_numpy_namespace, check_same_namespace, get_namespace_and_device, move_to
 
 FITTING = ("fit", "partial_fit")
 PREDICTING = (

@@ -13,17 +13,16 @@ from array_api_compat import is_torch_array
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._sklearn import LinearClassifierMixin, Options, StrOptions
 from .array_api import to_host
 from .backends import NotInstalled, get_backend
 from .backends.base import Backend
 from .batch import solve_many
 from .interrupts import Scope, interruptible, scope
-from .network import affine
+from .layers.dense import affine
 from .problem import Problem, Result
 from .version import __version__
 
@@ -212,11 +211,10 @@ class LinearClassifier(LinearClassifierMixin, Model):
         X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
         dtype = dtype_to_predict(X, self.coef_)
         W, b = (backend.asarray(array, dtype) for array in (self.coef_.T[None], self.intercept_))
-        score = backend.kernel(affine)
         cast = X.dtype != dtype and backend.device == "cpu"
         step = max(1, AT_ONCE // X.shape[1]) if cast else X.shape[0]
         blocks = [
-            backend.to_numpy(score(backend.xp, backend.asarray(X[rows], dtype), W, b)[0, ...])
+            backend.to_numpy(affine(backend.xp, backend.asarray(X[rows], dtype), W, b)[0, ...])
             for rows in gen_batches(X.shape[0], step)
         ]
         scores = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]

@@ -134,6 +134,7 @@ def solve_stack(backend, problem: Problem, max_memory: float = float("inf")) -> 
     One that is written down is a single piece.
     """
     solver = get_solver(problem.solver)
+    solver.check(problem)
     at_once = max(1, int(min(max_memory / max(solver.memory(problem), 1.0), problem.n_models)))
     if at_once >= problem.n_models or problem.checkpoint is not None:
         return solver.solve(backend, problem)

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from .base import Backend, Model, warn
 from .solvers.training import without_records
-from .stochastic import STOCHASTIC_SOLVERS
+from .stochastic import STOCHASTIC_SOLVERS, is_stochastic
 from .storage import part_of, read, write
 from .version import __version__
 
@@ -83,7 +83,7 @@ class Checkpoint:
 
     def setup(self, estimator, context) -> None:
         solver = getattr(estimator, "solver", None)
-        if not isinstance(estimator, Model) or solver not in STOCHASTIC_SOLVERS:
+        if not isinstance(estimator, Model) or solver is None or not is_stochastic(solver):
             raise ValueError(
                 f"{self!r} is for single fits of skdeep's networks and logistic regression by one "
                 f"of {', '.join(STOCHASTIC_SOLVERS)}: {type(estimator).__name__} with "

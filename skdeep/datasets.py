@@ -5,7 +5,8 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._sklearn import Interval, StrOptions, validate_params
 
 __all__ = ["Genz", "make_genz", "make_xor"]
 

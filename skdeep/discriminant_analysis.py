@@ -5,11 +5,18 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    _check_partial_fit_first_call,
+    _check_sample_weight,
+    _fit_context,
+)
 from .array_api import follows_input
 from .base import (
     Fitting,
@@ -21,7 +28,7 @@ from .base import (
     warn,
 )
 from .losses import sigmoid, softmax
-from .network import build, n_parameters
+from .network import build
 from .problem import Problem
 
 __all__ = ["LinearDiscriminantAnalysis"]
@@ -357,7 +364,7 @@ class LinearDiscriminantAnalysis(
             X=X,
             y=codes.astype(np.int64, copy=False)[:, None],
             dtype=self._compute_dtype(X),
-            theta=np.zeros((1, n_parameters(net))),
+            theta=np.zeros((1, net.n_parameters)),
             net=net,
             hyper={name: np.asarray(value, dtype=float) for name, value in hyper.items()},
             options={

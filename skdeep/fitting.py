@@ -9,9 +9,8 @@ from numbers import Real
 
 import numpy as np
 from sklearn import config_context, get_config
-from sklearn.callback._callback_support import callback_management_context
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from ._sklearn import Interval, StrOptions, callback_management_context, validate_params
 from .base import Model, finish, unchanged_on_error
 from .batch import solve_many
 from .callbacks import refuse_shared

@@ -1,224 +1,332 @@
-"""Feed-forward networks over the model axis; a linear model is a network without a hidden layer.
+"""Networks as sequences of layers over the model axis; a linear model is a single dense layer.
 
-M networks of one shape are one matrix ``theta`` of shape ``(M, P)``: all weights first, then all
-intercepts, so that weight decay touches one slice. The layers are reshaped views of it. Under batch
-normalisation the scales follow, and then the running means and variances, which no gradient moves.
+M networks of one shape are one matrix ``theta`` of shape ``(M, P)``: the weights of all layers
+first, so that weight decay touches one slice, then all intercepts and scales, and last the running
+means and variances of normalised units, which no gradient moves. Layers have reshaped views of it.
 
 Units lie before rows in memory: an array of shape ``(M, n, k)`` is a transposed view of
 ``(M, k, n)``. Products do not mind, and sums and maxima over a few units run along long rows.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import log, prod
 from typing import Any, NamedTuple
 
 from numpy import finfo
 
-from .activations import ACTIVATIONS, Activation
+from .activations import Activation as Entry
+from .layers import Activation, BatchNorm, Dense, Dropout, Layer, Parameter
+from .layers.base import ROLES, RUNNING, Training, expanded, shapes_along
+from .layers.normalisation import EPSILON
 from .losses import LOSSES, Loss, exponential
+from .overrides import chosen, overridable
 
 
-class Network(NamedTuple):
+class Place(NamedTuple):
+    """Where theta holds a parameter: ``theta[:, start:stop]`` is that of a layer, flattened."""
+
+    layer: int
+    name: str
+    shape: tuple[int, ...]
+    role: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Network:
     """The shape of a network: everything about it that is not a number to learn.
 
     Parameters
     ----------
-    units : tuple of int
-        Units of each layer, the input first and the output last.
+    layers : tuple of Layer
+        The last one gives the scores. What stands for several, as a dense layer with an activation,
+        is taken apart.
     loss : Loss
         What is minimised; its ``predict`` is the output's activation.
-    activations : tuple of Activation
-        One for each hidden layer.
-    intercept : bool
-        Whether layers have intercepts.
-    batch_norm : bool
-        Whether hidden layers are normalised over the rows before their activation.
+    input_shape : tuple of int
+        The shape of a row.
     tied : bool
-        Whether the second half of the layers has the weights of the first, transposed and in
+        Whether the second half of the dense layers has the weights of the first, transposed and in
         reverse, as in an autoencoder with tied weights. Theta holds them once.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot take what the one before gives.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from skdeep.layers import Dense
     >>> from skdeep.losses import LOSSES
-    >>> from skdeep.network import Network, forward, n_parameters
-    >>> net = Network((2, 1), LOSSES["binary_log_loss"])
-    >>> n_parameters(net)
+    >>> from skdeep.network import Network, forward
+    >>> net = Network((Dense(1, activation=None),), LOSSES["binary_log_loss"], (2,))
+    >>> net.n_parameters
     3
     >>> forward(np, net, np.array([[1.0, -1.0, 0.5]]), np.array([[2.0, 1.0]])).tolist()
     [[[1.5]]]
     """
 
-    units: tuple[int, ...]
+    layers: tuple[Layer, ...]
     loss: Loss
-    activations: tuple[Activation, ...] = ()
-    intercept: bool = True
-    batch_norm: bool = False
+    input_shape: tuple[int, ...]
     tied: bool = False
+
+    def __post_init__(self):
+        # Networks that differ in rates of dropout alone are of one shape.
+        object.__setattr__(self, "layers", tuple(one.bare() for one in expanded(self.layers)))
+        object.__setattr__(self, "_hash", hash((self.layers, self.input_shape, self.tied)))
+        # Shapes of a row: the input's, and behind each layer.
+        object.__setattr__(self, "shapes", shapes_along(self.layers, tuple(self.input_shape)))
+
+    def __hash__(self):
+        return self._hash
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """Every parameter that theta holds, in its order."""
+        found = [
+            (i, name, *parameter)
+            for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False))
+            for name, parameter in self._own(i, layer.parameters(shape)).items()
+        ]
+        found.sort(key=lambda of: ROLES.index(of[-1]))
+        places, start = [], 0
+        for i, name, shape, role in found:
+            stop = start + prod(shape)
+            places.append(Place(i, name, shape, role, start, stop))
+            start = stop
+        return places
+
+    @cached_property
+    def mirrored(self) -> dict[int, int]:
+        """Of layers whose weights are those of another layer, which layer's."""
+        dense = [i for i, layer in enumerate(self.layers) if isinstance(layer, Dense)]
+        half = len(dense) // 2
+        return dict(zip(dense[half:], reversed(dense[:half]), strict=True)) if self.tied else {}
+
+    def _own(self, i: int, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+        if i not in self.mirrored:
+            return parameters
+        return {name: one for name, one in parameters.items() if one.role != "weight"}
+
+    def _count(self, *roles: str) -> int:
+        return sum(place.stop - place.start for place in self.places if place.role in roles)
+
+    @cached_property
+    def n_weights(self) -> int:
+        """How many of the parameters are weights, the first ones of theta."""
+        return self._count("weight")
+
+    @cached_property
+    def n_running(self) -> int:
+        """How many running means and variances there are, the last of theta."""
+        return self._count(*RUNNING)
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """Length of theta."""
+        return self._count(*ROLES)
+
+    @cached_property
+    def intercept(self) -> bool:
+        return any(place.role == "intercept" for place in self.places)
+
+    @cached_property
+    def batch_norm(self) -> bool:
+        """Whether rows are not taken each by itself."""
+        return self.n_running > 0
+
+    @cached_property
+    def units(self) -> tuple[int, ...]:
+        """Numbers in a row: of the input, behind each activation, and of the output."""
+        hidden = [i for i, layer in enumerate(self.layers) if isinstance(layer, Activation)]
+        ends = [0, *(i + 1 for i in hidden), len(self.layers)]
+        return tuple(prod(self.shapes[i]) for i in ends)
+
+    @cached_property
+    def activations(self) -> tuple[Entry, ...]:
+        """Those of the hidden layers; none in a linear model."""
+        return tuple(layer.entry for layer in self.layers if isinstance(layer, Activation))
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether this is a sequence of dense layers, each but the last with its activation.
+
+        One dropout may stand before each. Faster forms are written for such networks.
+        """
+        letters = {Dense: "d", Activation: "a", Dropout: "o"}
+        kinds = "".join(letters.get(type(layer), "?") for layer in self.layers)
+        plain = re.fullmatch("(o?da)*o?d", kinds) is not None
+        return plain and not self.tied and len(self.input_shape) == 1
+
+    @cached_property
+    def takes_matrices(self) -> bool:
+        """Whether rows may be a matrix that all models share, even a sparse one."""
+        kinds = [type(layer) for layer in self.layers if type(layer) is not Dropout]
+        return kinds[0] is Dense and len(self.input_shape) == 1
+
+    @cached_property
+    def dropped(self) -> list[int | None]:
+        """Of each dense layer of a plain network, the number of the mask of its input, if any."""
+        found, seen = [], 0
+        for before, layer in zip((None, *self.layers), self.layers, strict=False):
+            if type(layer) is Dropout:
+                seen += 1
+            elif type(layer) is Dense:
+                found.append(seen - 1 if type(before) is Dropout else None)
+        return found
+
+    @cached_property
+    def masked(self) -> list[tuple[int, ...]]:
+        """Shapes of a row of what masks multiply, one after the other."""
+        layers = zip(self.layers, self.shapes, strict=False)
+        return [one for layer, shape in layers for one in layer.masked(shape)]
+
+    @cached_property
+    def weights(self) -> list[tuple[int, str]]:
+        """Layers and names of the weights, from the input on, those that are tied too."""
+        own = [(place.layer, place.name) for place in self.places if place.role == "weight"]
+        return sorted(own + [(layer, "weight") for layer in self.mirrored])
+
+    @cached_property
+    def first(self) -> int:
+        """The first layer with parameters: what is before it needs no gradient."""
+        return min((place.layer for place in self.places), default=0)
 
 
 def build(
     units,
     loss: str | Loss,
-    activation: str | Activation | Sequence = "identity",
+    activation: str | Entry | Sequence = "identity",
     intercept: bool = True,
     batch_norm: bool = False,
+    dropout: bool = False,
 ) -> Network:
-    """Build a network from names in the tables or from entries of the user's own.
+    """Build a multi-layer perceptron from names in the tables or from entries of the user's own.
 
-    ``activation`` is one for all hidden layers, or a list with one for each.
+    ``activation`` is one for all hidden layers, or a list with one for each; with ``dropout`` there
+    are masks for the input of every dense layer.
+
+    Examples
+    --------
+    >>> from skdeep.network import build
+    >>> [type(layer).__name__ for layer in build((4, 8, 3), "log_loss", "relu").layers]
+    ['Dense', 'Activation', 'Dense']
     """
-    n_hidden = len(units) - 2
-    each = activation if isinstance(activation, list) else [activation] * n_hidden
-    if len(each) != n_hidden:
-        raise ValueError(f"activation lists {len(each)} functions for {n_hidden} hidden layers.")
-    return Network(
-        tuple(units),
-        LOSSES[loss] if isinstance(loss, str) else loss,
-        tuple(ACTIVATIONS[a] if isinstance(a, str) else a for a in each),
-        intercept,
-        batch_norm and n_hidden > 0,
-    )
+    p, *hidden, k = units
+    each = activation if isinstance(activation, list) else [activation] * len(hidden)
+    layers = dense(hidden, each, intercept) + [Dense(k, None, intercept)]
+    rates = [None] * (len(hidden) + 1) if dropout else None
+    loss = LOSSES[loss] if isinstance(loss, str) else loss
+    return Network(tuple(arranged(layers, batch_norm, rates)), loss, (p,))
 
 
-def shapes(net: Network) -> tuple[list[tuple[int, int]], list[int]]:
-    """Shapes of the weights and lengths of the intercepts that theta holds, layer by layer."""
-    weights = list(zip(net.units[:-1], net.units[1:], strict=True))
-    if net.tied:
-        weights = weights[: len(weights) // 2]
-    return weights, list(net.units[1:]) if net.intercept else []
+def dense(sizes: Sequence[int], activations: Sequence, intercept: bool = True) -> list[Layer]:
+    """The hidden layers of a multi-layer perceptron; ValueError if the lengths differ."""
+    if len(activations) != len(sizes):
+        raise ValueError(
+            f"activation lists {len(activations)} functions for {len(sizes)} hidden layers."
+        )
+    return [Dense(*one, intercept) for one in zip(sizes, activations, strict=True)]
 
 
-def n_weights(net: Network) -> int:
-    """How many of the parameters are weights, the first ones of theta."""
-    return sum(prod(shape) for shape in shapes(net)[0])
+def arranged(layers: Sequence[Layer], batch_norm: bool, rates: Sequence | None) -> list[Layer]:
+    """Layers with batch normalisation before each activation, and dropout behind it, if wanted.
+
+    ``rates`` are those of dropout on the input and behind each activation. What is normalised needs
+    no intercept: it is given another.
+    """
+    parts: list[Layer] = [] if rates is None else [Dropout(rates[0])]
+    seen = 0
+    for layer in expanded(layers):
+        if isinstance(layer, Activation):
+            if batch_norm:
+                if parts and getattr(parts[-1], "intercept", False):
+                    parts[-1] = replace(parts[-1], intercept=False)
+                parts.append(BatchNorm())
+            seen += 1
+        parts.append(layer)
+        if isinstance(layer, Activation) and rates is not None:
+            parts.append(Dropout(rates[seen]))
+    return parts
 
 
-def n_normalised(net: Network) -> int:
-    """How many units are normalised: each has a scale, a running mean and a running variance."""
-    return sum(net.units[1:-1]) if net.batch_norm else 0
-
-
-def n_parameters(net: Network) -> int:
-    """Length of theta."""
-    return n_weights(net) + sum(shapes(net)[1]) + 3 * n_normalised(net)
-
-
-def layers(xp, net: Network, theta):
-    """Views of theta: weights of shape ``(M, fan_in, fan_out)``, intercepts ``(M, 1, fan_out)``."""
-    M, start = theta.shape[0], 0
-    weight_shapes, intercept_lengths = shapes(net)
-    weights = []
-    for fan_in, fan_out in weight_shapes:
-        stop = start + fan_in * fan_out
-        weights.append(xp.reshape(theta[:, start:stop], (M, fan_in, fan_out)))
-        start = stop
-    intercepts = _rows(xp, theta, start, intercept_lengths)
-    if net.tied:
-        weights += [xp.matrix_transpose(W) for W in reversed(weights)]
-    return weights, intercepts or [None] * len(weights)
-
-
-def normalisation(xp, net: Network, theta):
-    """Views of theta: scales, running means and running variances of the hidden layers."""
-    hidden, n = net.units[1:-1], n_normalised(net)
-    end = theta.shape[1]
-    return [_rows(xp, theta, end - back * n, hidden) for back in (3, 2, 1)]
-
-
-def _rows(xp, theta, start: int, lengths):
-    """Consecutive slices of theta as ``(M, 1, length)``."""
-    M, views = theta.shape[0], []
-    for length in lengths:
-        views.append(xp.reshape(theta[:, start : start + length], (M, 1, length)))
-        start += length
+def split(xp, net: Network, theta) -> list[dict[str, Any]]:
+    """Views of theta: the parameters of each layer by name, of shapes ``(M, *shape)``."""
+    views: list[dict[str, Any]] = [{} for _ in net.layers]
+    for layer, name, shape, _, start, stop in net.places:
+        views[layer][name] = xp.reshape(theta[:, start:stop], (theta.shape[0], *shape))
+    for layer, of in net.mirrored.items():
+        views[layer]["weight"] = xp.matrix_transpose(views[of]["weight"])
     return views
 
 
-def tail(xp, net: Network, theta, layer: int) -> tuple[Network, Any]:
-    """The network from the given layer of units on, with its parameters: an encoder's decoder."""
-    M = theta.shape[0]
-    weights, intercepts = layers(xp, net, theta)
-    parts = weights[layer:] + (intercepts[layer:] if net.intercept else [])
-    if net.batch_norm:
-        parts += [view for views in normalisation(xp, net, theta) for view in views[layer:]]
-    rest = Network(
-        net.units[layer:], net.loss, net.activations[layer:], net.intercept, net.batch_norm
-    )
-    return rest, xp.concat([xp.reshape(part, (M, -1)) for part in parts], axis=1)
+def join(xp, net: Network, views: Sequence[dict[str, Any]]):
+    """Theta, or a gradient, of such views: the opposite of :func:`split`."""
+    return xp.concat(_flat(xp, net, views), axis=1)
 
 
-def affine(xp, X, W, b):
-    """``X W + b`` for rows X of shape ``(M, n, fan_in)``, or ``(n, fan_in)`` that all share."""
+def of_role(xp, net: Network, theta, role: str) -> list:
+    """Views of theta: the parameters of a role, layer by layer, each of shape ``(M, *shape)``."""
+    return [
+        xp.reshape(theta[:, place.start : place.stop], (theta.shape[0], *place.shape))
+        for place in net.places
+        if place.role == role
+    ]
+
+
+def matrices(xp, net: Network, theta) -> list:
+    """The weights of all layers, from the input on, those that are tied too."""
+    views = split(xp, net, theta)
+    return [views[layer][name] for layer, name in net.weights]
+
+
+def tail(xp, net: Network, theta, n_hidden: int) -> tuple[Network, Any]:
+    """The network behind so many activations, with its parameters: an encoder's decoder."""
+    ends = [i for i, layer in enumerate(net.layers) if isinstance(layer, Activation)]
+    begin = ends[n_hidden - 1] + 1
+    rest = Network(net.layers[begin:], net.loss, net.shapes[begin])
+    return rest, join(xp, rest, split(xp, net, theta)[begin:])
+
+
+def shaped(xp, net: Network, X, n_models: int):
+    """Rows (n, p) or (M, n, p) as the first layer takes them."""
+    if net.takes_matrices:
+        return X
     if X.ndim == 2:
-        # One product for the whole stack; it is also the form that a sparse X understands.
-        M, fan_in, fan_out = W.shape
-        flat = xp.reshape(xp.matrix_transpose(W), (M * fan_out, fan_in))
-        z = xp.reshape(flat @ X.T, (M, fan_out, X.shape[0]))
-    else:
-        z = xp.matrix_transpose(W) @ xp.matrix_transpose(X)
-    z = xp.matrix_transpose(z)
-    return z if b is None else z + b
+        X = xp.broadcast_to(X[None, ...], (n_models, *X.shape))
+    return xp.reshape(X, (*X.shape[:2], *net.input_shape))
 
 
-def affine_backward(xp, X, dz):
-    """Gradient of the weights, ``Xᵀ dz``, of shape ``(M, fan_in, fan_out)``."""
-    if X.ndim == 2:
-        M, n, fan_out = dz.shape
-        flat = xp.reshape(xp.matrix_transpose(dz), (M * fan_out, n))
-        return xp.matrix_transpose(xp.reshape(flat @ X, (M, fan_out, X.shape[1])))
-    return xp.matrix_transpose(X) @ dz
-
-
-# Keeps the deviation of a unit that never changes from dividing by zero.
-EPSILON = 1e-5
-
-
-def normalise(xp, z, w):
-    """Batch normalisation (Ioffe and Szegedy, 2015) over rows of weights w that sum to one.
-
-    Returns the normalised z, one over the standard deviation, and the mean and variance.
-    """
-    w = w[..., None]
-    mean = xp.sum(w * z, axis=-2, keepdims=True)
-    centred = z - mean
-    variance = xp.sum(w * centred * centred, axis=-2, keepdims=True)
-    inverse_std = 1.0 / xp.sqrt(variance + EPSILON)
-    return centred * inverse_std, inverse_std, mean, variance
-
-
-def normalise_backward(xp, z_hat, inverse_std, w, dz_hat):
-    w = w[..., None]
-    mean_grad = xp.sum(dz_hat, axis=-2, keepdims=True)
-    deviation_grad = xp.sum(dz_hat * z_hat, axis=-2, keepdims=True)
-    return inverse_std * (dz_hat - w * (mean_grad + z_hat * deviation_grad))
-
-
+@overridable
 def hidden_layers(xp, net: Network, theta, X):
-    """Activations of the hidden layers, each of shape ``(M, n, units)``, as prediction has them."""
-    h, activations = X, []
-    weights, intercepts = layers(xp, net, theta)
-    norms = list(zip(*normalisation(xp, net, theta), strict=True)) if net.batch_norm else None
-    for i, activation in enumerate(net.activations):
-        z = affine(xp, h, weights[i], None if norms else intercepts[i])
-        if norms:
-            scale, mean, variance = norms[i]
-            z = (z - mean) * (scale / xp.sqrt(variance + EPSILON)) + intercepts[i]
-        h, _ = activation.forward(xp, z)
-        activations.append(h)
-    return activations
+    """Activations of the hidden layers as predictions have them, each ``(M, n, *shape)``."""
+    return _outputs(xp, net, theta, X)[1]
 
 
+@overridable
 def forward(xp, net: Network, theta, X):
     """Raw scores of shape ``(M, n, k)``."""
-    weights, intercepts = layers(xp, net, theta)
-    h = [X, *hidden_layers(xp, net, theta, X)][-1]
-    return affine(xp, h, weights[-1], intercepts[-1])
+    return _outputs(xp, net, theta, X)[0]
+
+
+def _outputs(xp, net: Network, theta, X):
+    h, activations = shaped(xp, net, X, theta.shape[0]), []
+    for layer, p in zip(net.layers, split(xp, net, theta), strict=True):
+        h, _ = layer.forward(xp, p, h)
+        if isinstance(layer, Activation):
+            activations.append(h)
+    return h, activations
 
 
 def predict(xp, net: Network, theta, X):
     """Probabilities or means of shape ``(M, n, k)``."""
-    return net.loss.predict(xp, forward(xp, net, theta, X))
+    return chosen(xp, net.loss.predict)(xp, forward(xp, net, theta, X))
 
 
 def may_overflow(net: Network, theta, X) -> bool:
@@ -228,17 +336,20 @@ def may_overflow(net: Network, theta, X) -> bool:
     the least deviation there is. An exponential link may always overflow.
     """
     weight = float(abs(theta).max())
-    per_layer = 1.0 + max(net.units) * weight * (weight / EPSILON**0.5 if net.batch_norm else 1.0)
+    largest = max(map(prod, net.shapes))
+    per_layer = 1.0 + largest * weight * (weight / EPSILON**0.5 if net.batch_norm else 1.0)
     entry = 1.0 + float(max(X.max(), -X.min()))
-    reach = log(entry) + (len(net.units) - 1) * log(per_layer)
+    reach = log(entry) + len(net.activations) * log(per_layer) + log(per_layer)
     return net.loss.predict is exponential or reach > 0.5 * log(finfo(theta.dtype).max)
 
 
+@overridable
 def value_and_grad(xp, net: Network, theta, X, y, w, l2):
     """Objective and gradient by backpropagation, without dropout; see :func:`backpropagate`."""
     return backpropagate(xp, net, theta, X, y, w, l2)[:3]
 
 
+@overridable
 def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
     """Objective and gradient by backpropagation (Rumelhart, Hinton and Williams, 1986).
 
@@ -251,8 +362,8 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
         Row weights; with ``1 / n`` the loss is a mean.
     l2 : array of shape (M, 1)
         Weight decay.
-    masks : list of arrays of shape (M, n, units) or None, optional
-        What multiplies the input and each hidden layer (dropout; Srivastava et al., 2014).
+    masks : list of arrays of shape (M, n, *shape) or None, optional
+        What multiplies the inputs of the dropout layers, one after the other.
 
     Returns
     -------
@@ -262,61 +373,45 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
         ``l2 / 2`` times the squared norm of the weights.
     grad : array of shape (M, P)
         Gradient of their sum; zero for the running means and variances.
-    moments : array of shape (M, 2 * n_normalised) or None
+    moments : array of shape (M, net.n_running) or None
         Means and variances of the normalised units over these rows.
     """
-    weights, intercepts = layers(xp, net, theta)
-    scales = normalisation(xp, net, theta)[0] if net.batch_norm else None
-    masks = masks or [None] * len(weights)
-    inputs, saved, normalised = [_masked(X, masks[0])], [], []
-    for i, activation in enumerate(net.activations):
-        z = affine(xp, inputs[-1], weights[i], None if scales else intercepts[i])
-        if scales:
-            z_hat, *moments = normalise(xp, z, w)
-            normalised.append((z_hat, *moments))
-            z = scales[i] * z_hat + intercepts[i]
-        h, s = activation.forward(xp, z)
-        inputs.append(_masked(h, masks[i + 1]))
+    views, training = split(xp, net, theta), Training(w, iter(masks or _no_masks()))
+    h, saved = shaped(xp, net, X, theta.shape[0]), []
+    for layer, p in zip(net.layers, views, strict=True):
+        h, s = layer.forward(xp, p, h, training)
         saved.append(s)
-    raw = affine(xp, inputs[-1], weights[-1], intercepts[-1])
 
-    value, dz = net.loss.value_and_grad(xp, raw, y, w)
-    weight_grads, intercept_grads, scale_grads = [], [xp.sum(dz, axis=-2)], []
-    for i in reversed(range(len(weights))):
-        weight_grads.append(affine_backward(xp, inputs[i], dz))
-        if i > 0:
-            dh = _masked(dz @ xp.matrix_transpose(weights[i]), masks[i])
-            dz = net.activations[i - 1].backward(xp, saved[i - 1], dh)
-            intercept_grads.append(xp.sum(dz, axis=-2))
-            if scales:
-                z_hat, inverse_std, *_ = normalised[i - 1]
-                scale_grads.append(xp.sum(dz * z_hat, axis=-2))
-                dz = normalise_backward(xp, z_hat, inverse_std, w, scales[i - 1] * dz)
+    value, dh = chosen(xp, net.loss.value_and_grad)(xp, h, y, w)
+    grads: list[dict] = [{} for _ in net.layers]
+    for i in reversed(range(net.first, len(net.layers))):
+        grads[i], to_input = net.layers[i].backward(xp, views[i], saved[i], dh)
+        if i > net.first:
+            dh = to_input()
 
-    M = theta.shape[0]
-    decayed = theta[:, : n_weights(net)]
-    weight_grads.reverse()
-    if net.tied:
-        half = len(weight_grads) // 2
-        uses = zip(weight_grads[:half], reversed(weight_grads[half:]), strict=True)
-        weight_grads = [once + xp.matrix_transpose(again) for once, again in uses]
-    parts = [xp.concat([xp.reshape(g, (M, -1)) for g in weight_grads], axis=1)]
-    parts[0] = parts[0] + l2 * decayed
-    if net.intercept:
-        parts += reversed(intercept_grads)
-    moments = None
-    if scales:
-        means, variances = ([saved[j][:, 0, :] for saved in normalised] for j in (2, 3))
-        moments = xp.concat([*means, *variances], axis=1)
-        parts += [*reversed(scale_grads), xp.zeros_like(moments)]
+    for layer, of in net.mirrored.items():
+        again = xp.matrix_transpose(grads[layer]["weight"])
+        grads[of]["weight"] = grads[of]["weight"] + again
+    flat = _flat(xp, net, grads)
+    decayed, moments = theta[:, : net.n_weights], None
+    flat[0] = flat[0] + l2 * decayed
+    if net.n_running:
+        moments = flat[2]
+        flat[2] = xp.zeros_like(moments)
     penalty = 0.5 * l2[:, 0] * xp.sum(decayed * decayed, axis=1)
-    return value, penalty, xp.concat(parts, axis=1), moments
+    return value, penalty, xp.concat(flat, axis=1), moments
 
 
-def _masked(h, mask):
-    if mask is None:
-        return h
-    if hasattr(h, "tocsr"):
-        # A sparse X is that of a single model, and has no axis for it.
-        return h.multiply(mask[0]).tocsr()
-    return h * mask
+def _flat(xp, net: Network, views: Sequence[dict]) -> list:
+    """Such views in the order of theta: weights, what is learned beside them, and what runs."""
+    groups: list[list] = [[], [], []]
+    for layer, name, _, role, *_ in net.places:
+        part = views[layer][name]
+        group = 0 if role == "weight" else 2 if role in RUNNING else 1
+        groups[group].append(xp.reshape(part, (part.shape[0], -1)))
+    return [xp.concat(group, axis=1) for group in groups if group]
+
+
+def _no_masks():
+    while True:
+        yield None

@@ -1,94 +1,331 @@
-"""What keeps a network from fitting noise, beside weight decay and early stopping.
+"""What keeps a network from fitting noise, beside weight decay, early stopping and dropout layers.
 
-Functions of a stack: ``theta`` and ``grad`` have shape ``(M, P)``, numbers ``(M, 1)``.
+An entry is a frozen dataclass of numbers with some of the hooks of :class:`Regularizer`. In
+training each number is an array of shape ``(M, 1)``, for the models of the stack.
 """
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import prod
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .network import Network, layers, n_weights, shapes
+from .network import Network, of_role
+from .overrides import overridable
 
 # Dropout compares 16 random bits with the rate: finer than anyone tunes it, and cheap to draw.
 LEVELS = 2**16
 
 
-def l1_penalty(xp, net: Network, theta, l1):
-    """Penalty ``l1 |W|`` of shape (M,), and its subgradient over the weights (M, n_weights)."""
-    weights = theta[:, : n_weights(net)]
-    return l1[:, 0] * xp.sum(xp.abs(weights), axis=1), l1 * xp.sign(weights)
+class Draws:
+    """Random numbers for a step, each model's from a generator of its own.
 
-
-def clip_norm(xp, grad, bound):
-    """The gradient, scaled down to the norm ``bound`` if it is longer (Pascanu et al., 2013)."""
-    norm = xp.sqrt(xp.sum(grad * grad, axis=1, keepdims=True))
-    return grad * _shrink(xp, norm, bound)
-
-
-def max_norm(xp, net: Network, theta, bound):
-    """Theta with each unit's incoming weights at most ``bound`` long (Srivastava et al., 2014).
-
-    A unit of the decoder has a row of the encoder's weights where they are tied.
+    Parameters
+    ----------
+    backend : Backend
+    generators : list of M numpy Generator
+    dtype : str
     """
-    kept = []
-    for W in layers(xp, net, theta)[0][: len(shapes(net)[0])]:
-        for axis in (1, 2) if net.tied else (1,):
-            norm = xp.sqrt(xp.sum(W * W, axis=axis, keepdims=True))
-            W = W * _shrink(xp, norm, bound[..., None])
-        kept.append(xp.reshape(W, (theta.shape[0], -1)))
-    return xp.concat([*kept, theta[:, n_weights(net) :]], axis=1)
+
+    def __init__(self, backend, generators: list, dtype: str):
+        self.backend, self.generators, self.dtype = backend, generators, dtype
+
+    def normal(self, shape):
+        """Normal variates (M, *shape)."""
+        drawn = [g.standard_normal(shape) for g in self.generators]
+        return self.backend.asarray(np.stack(drawn), self.dtype)
+
+    def kept(self, rates, shape):
+        """Ones, (M, *shape), and zeros with the chance ``rates`` (M, 1)."""
+        rates = self.backend.to_numpy(rates)[:, 0]
+        bits = [g.integers(LEVELS, size=shape, dtype=np.uint16) for g in self.generators]
+        kept = [b >= r * LEVELS for b, r in zip(bits, rates, strict=True)]
+        return self.backend.asarray(np.stack(kept), self.dtype)
+
+    def masks(self, rates: np.ndarray, shapes: list, n_rows: int) -> list:
+        """Masks of the dropout layers: 0 with the rate's probability, else 1/(1 - rate).
+
+        Parameters
+        ----------
+        rates : ndarray of shape (M, n_layers)
+        shapes : list of n_layers tuples of int
+            Of a row of what they multiply.
+        n_rows : int
+
+        Returns
+        -------
+        masks : list of n_layers arrays (M, n_rows, *shape), or None where no rate is above 0
+        """
+        masks: list = []
+        for rate, shape in zip(rates.T, shapes, strict=True):
+            if not rate.any():
+                masks.append(None)
+                continue
+            # Units before rows in memory, as the activations are.
+            mask = np.ones((len(self.generators), prod(shape), n_rows), dtype=self.dtype)
+            for one, generator, r in zip(mask, self.generators, rate, strict=True):
+                if r > 0:
+                    bits = generator.integers(LEVELS, size=one.shape, dtype=np.uint16)
+                    np.multiply(bits >= r * LEVELS, 1.0 / (1.0 - r), out=one, casting="same_kind")
+            mask = mask.mT if len(shape) == 1 else mask.mT.reshape(len(mask), n_rows, *shape)
+            masks.append(self.backend.asarray(mask))
+        return masks
 
 
-def _shrink(xp, norm, bound):
+class Regularizer:
+    """The hooks of a regulariser; those that a subclass leaves out do nothing.
+
+    A subclass is a frozen dataclass. Its numbers may differ from model to model of a stack: within
+    the hooks they are arrays of shape ``(M, 1)``. Everything else of it is shared.
+
+    Attributes
+    ----------
+    random : bool
+        Whether :meth:`input` draws random numbers.
+    """
+
+    random: ClassVar[bool] = False
+
+    def input(self, xp, X, draws: Draws):
+        """The rows of a batch, (M, n, p), as the network is to see them."""
+        return X
+
+    def target(self, xp, y):
+        """The targets of a batch, (M, n, k), as the loss is to see them."""
+        return y
+
+    def penalty(self, xp, net: Network, theta, size):
+        """What is added to the objective, (M,), and its gradient over the weights, (M, n_weights).
+
+        ``size`` (M, 1) is the weight of the batch's rows, which the loss has been divided by. None
+        is no penalty.
+        """
+        return None
+
+    def gradient(self, xp, grad):
+        """The gradient (M, P) that the optimizer is to see."""
+        return grad
+
+    def theta(self, xp, net: Network, theta):
+        """The parameters (M, P) after a step."""
+        return theta
+
+
+@dataclass(frozen=True)
+class L1(Regularizer):
+    """``strength`` times the absolute values of the weights, over the rows of the batch.
+
+    Parameters
+    ----------
+    strength : float
+
+    References
+    ----------
+    R. Tibshirani, "Regression shrinkage and selection via the lasso", Journal of the Royal
+    Statistical Society B 58, 1996.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.network import build
+    >>> from skdeep.regularization import L1
+    >>> net, theta = build((2, 1), "squared_error"), np.array([[3.0, -1.0, 9.0]])
+    >>> value, slope = L1(0.5).penalty(np, net, theta, np.ones((1, 1)))
+    >>> value.tolist(), slope.tolist()
+    ([2.0], [[0.5, -0.5]])
+    """
+
+    strength: float
+
+    def penalty(self, xp, net, theta, size):
+        weights = theta[:, : net.n_weights]
+        l1 = self.strength / size
+        return l1[:, 0] * xp.sum(xp.abs(weights), axis=1), l1 * xp.sign(weights)
+
+
+@dataclass(frozen=True)
+class ClipNorm(Regularizer):
+    """The gradient, scaled down to the norm ``bound`` if it is longer.
+
+    Parameters
+    ----------
+    bound : float
+
+    References
+    ----------
+    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
+    ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.regularization import ClipNorm
+    >>> ClipNorm(np.array([[1.0]])).gradient(np, np.array([[0.0, 4.0]])).tolist()
+    [[0.0, 1.0]]
+    """
+
+    bound: float
+
+    def gradient(self, xp, grad):
+        norm = xp.sqrt(xp.sum(grad * grad, axis=1, keepdims=True))
+        return grad * within(xp, norm, self.bound)
+
+
+@dataclass(frozen=True)
+class MaxNorm(Regularizer):
+    """Each unit's incoming weights, scaled down to the norm ``bound`` if they are longer.
+
+    Parameters
+    ----------
+    bound : float
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+    Journal of Machine Learning Research 15, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.network import build
+    >>> from skdeep.regularization import MaxNorm
+    >>> net, theta = build((2, 1), "squared_error"), np.array([[3.0, 4.0, 9.0]])
+    >>> MaxNorm(np.array([[1.0]])).theta(np, net, theta).round(2).tolist()
+    [[0.6, 0.8, 9.0]]
+    """
+
+    bound: float
+
+    def theta(self, xp, net, theta):
+        kept = []
+        for W in of_role(xp, net, theta, "weight"):
+            bound = xp.reshape(self.bound, (-1, *[1] * (W.ndim - 1)))
+            # A unit of the decoder has a row of the encoder's weights where they are tied.
+            for axis in (-2, -1) if net.tied else (-2,):
+                norm = xp.sqrt(xp.sum(W * W, axis=axis, keepdims=True))
+                W = W * within(xp, norm, bound)
+            kept.append(xp.reshape(W, (theta.shape[0], -1)))
+        return xp.concat([*kept, theta[:, net.n_weights :]], axis=1)
+
+
+@overridable
+def within(xp, norm, bound):
     """What brings norms above the bound down to it, without dividing by a norm of zero."""
     return bound / xp.where(norm > bound, norm, bound)
 
 
-def smooth_labels(y, smoothing):
-    """Indicators moved towards even odds by ``smoothing`` (Szegedy et al., 2016)."""
-    return y * (1.0 - smoothing[..., None]) + smoothing[..., None] / max(2, y.shape[-1])
-
-
-def dropout_masks(noise: list, rates: np.ndarray, units: tuple, n_rows: int, dtype) -> list:
-    """Masks of the input and the hidden layers: 0 with the rate's probability, else 1/(1 - rate).
+@dataclass(frozen=True)
+class LabelSmoothing(Regularizer):
+    """Indicators moved towards even odds.
 
     Parameters
     ----------
-    noise : list of M numpy Generator
-        Each model draws its own masks, whatever the stack it is in.
-    rates : ndarray of shape (M, n_layers)
-    units : tuple of n_layers ints
-    n_rows : int
-    dtype : str
+    amount : float
 
-    Returns
-    -------
-    masks : list of n_layers ndarrays of shape (M, n_rows, units), or None where no rate is above 0
+    References
+    ----------
+    C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.regularization import LabelSmoothing
+    >>> LabelSmoothing(np.array([[0.2]])).target(np, np.array([[[0.0, 1.0]]])).tolist()
+    [[[0.1, 0.9]]]
     """
-    masks = []
-    for rate, width in zip(rates.T, units, strict=True):
-        if not rate.any():
-            masks.append(None)
-            continue
-        # Units before rows in memory, as the activations are.
-        mask = np.ones((len(noise), width, n_rows), dtype=dtype)
-        for one, generator, r in zip(mask, noise, rate, strict=True):
-            if r > 0:
-                bits = generator.integers(LEVELS, size=(width, n_rows), dtype=np.uint16)
-                np.multiply(bits >= r * LEVELS, 1.0 / (1.0 - r), out=one, casting="same_kind")
-        masks.append(mask.mT)
-    return masks
+
+    amount: float
+
+    def target(self, xp, y):
+        amount = self.amount[..., None]
+        return y * (1.0 - amount) + amount / max(2, y.shape[-1])
 
 
-def corrupt(noise: list, kind: str, level: np.ndarray, X, dtype):
-    """What multiplies the rows X (M, n, p) and what is added to them, to learn to undo it.
+@dataclass(frozen=True)
+class MaskingNoise(Regularizer):
+    """A share ``level`` of the inputs set to zero, to learn to undo it (Vincent et al., 2010).
 
-    ``kind`` is 'masking', which sets a share ``level`` of the entries to zero, or 'gaussian', which
-    adds noise of that standard deviation (Vincent et al., 2010). Each model draws its own.
+    Parameters
+    ----------
+    level : float
     """
-    factor, offset = np.ones(X.shape, dtype=dtype), np.zeros(X.shape, dtype=dtype)
-    for m, (generator, amount) in enumerate(zip(noise, level[:, 0], strict=True)):
-        if kind == "masking":
-            bits = generator.integers(LEVELS, size=X.shape[1:], dtype=np.uint16)
-            factor[m] = bits >= amount * LEVELS
-        else:
-            offset[m] = amount * generator.standard_normal(X.shape[1:])
-    return factor, offset
+
+    level: float
+    random = True
+
+    def input(self, xp, X, draws):
+        return X * draws.kept(self.level, X.shape[1:])
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Regularizer):
+    """Noise of the standard deviation ``level`` added to the inputs (Vincent et al., 2010).
+
+    Parameters
+    ----------
+    level : float
+    """
+
+    level: float
+    random = True
+
+    def input(self, xp, X, draws):
+        return X + self.level[..., None] * draws.normal(X.shape[1:])
+
+
+def _numbers(entry) -> list[str]:
+    """Names of an entry's numbers."""
+    values = [(one.name, getattr(entry, one.name)) for one in fields(entry)]
+    return [n for n, value in values if isinstance(value, Real) and not isinstance(value, bool)]
+
+
+def _with(entry, values: dict[str, Any]):
+    """The entry with other values, unchecked."""
+    other = copy.copy(entry)
+    for name, value in values.items():
+        object.__setattr__(other, name, value)
+    return other
+
+
+def taken_apart(entries: Sequence[Regularizer]) -> tuple[tuple[Regularizer, ...], dict]:
+    """The kinds of regularisers, and their numbers as hyper-parameters of one model.
+
+    Models whose regularisers differ in numbers alone are of one kind, and train as one stack.
+
+    Examples
+    --------
+    >>> from skdeep.regularization import MaxNorm, taken_apart
+    >>> kinds, hyper = taken_apart([MaxNorm(2.0)])
+    >>> kinds == taken_apart([MaxNorm(3.0)])[0], hyper
+    (True, {'regularizer_0_bound': array([[2.]])})
+    """
+    kinds, hyper = [], {}
+    for i, entry in enumerate(entries):
+        names = _numbers(entry)
+        kinds.append(_with(entry, dict.fromkeys(names)))
+        for name in names:
+            hyper[f"regularizer_{i}_{name}"] = np.array([[float(getattr(entry, name))]])
+    return tuple(kinds), hyper
+
+
+def names_of(kinds: Sequence[Regularizer]) -> set[str]:
+    """What the numbers of regularisers of these kinds are called."""
+    return {f"regularizer_{i}_{one.name}" for i, kind in enumerate(kinds) for one in fields(kind)}
+
+
+def put_together(kinds: Sequence[Regularizer], hyper: dict[str, Any]) -> list[Regularizer]:
+    """Regularisers with the numbers of each model, (M, 1)."""
+    return [
+        _with(
+            kind,
+            {
+                one.name: hyper[f"regularizer_{i}_{one.name}"]
+                for one in fields(kind)
+                if f"regularizer_{i}_{one.name}" in hyper
+            },
+        )
+        for i, kind in enumerate(kinds)
+    ]

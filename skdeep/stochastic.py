@@ -1,17 +1,18 @@
 """The parameters of mini-batch training that the estimators share, and what they amount to."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._available_if import _AvailableIfDescriptor
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from .network import Network, n_parameters, n_weights
-from .optimizers import OPTIMIZERS
+from ._sklearn import Interval, Options, StrOptions, _AvailableIfDescriptor
+from .network import Network
+from .optimizers import OPTIMIZERS, Optimizer
+from .regularization import L1, Regularizer, taken_apart
 from .schedules import SCHEDULES
 
 # Values of `solver` that train on mini-batches.
-STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop")
+STOCHASTIC_SOLVERS = tuple(name for name in OPTIMIZERS if name != "nesterov")
 
 # scikit-learn's schedules act on sgd alone: the others adapt their steps themselves.
 SGD_SCHEDULES = ("invscaling", "adaptive")
@@ -32,8 +33,13 @@ CONSTRAINTS: dict = {
 }
 
 
-def optimizer_name(estimator) -> str:
-    """Name in the table of optimizers."""
+def is_stochastic(solver) -> bool:
+    """Whether a solver trains on mini-batches: a name, or an optimizer of the user's own."""
+    return not isinstance(solver, str) or solver in STOCHASTIC_SOLVERS
+
+
+def optimizer_key(estimator) -> str | Optimizer:
+    """The optimizer's name in the table, or itself."""
     if estimator.solver == "sgd" and estimator.nesterovs_momentum:
         return "nesterov"
     return estimator.solver
@@ -50,7 +56,7 @@ class OfStochasticSolvers(_AvailableIfDescriptor):
         super().__init__(fn, check, attribute_name or fn.__name__)
 
     def _check(self, obj, owner):
-        if obj.solver not in STOCHASTIC_SOLVERS:
+        if not is_stochastic(obj.solver):
             raise AttributeError(
                 f"{type(obj).__name__!r} object has no attribute {self.attribute_name!r}: "
                 f"solver={obj.solver!r} is not stochastic, as {', '.join(STOCHASTIC_SOLVERS)} are."
@@ -63,7 +69,13 @@ def column(value) -> np.ndarray:
 
 
 def settings(
-    estimator, net: Network, n_rows: int, alpha: float, l1_ratio: float, incremental: bool
+    estimator,
+    net: Network,
+    n_rows: int,
+    alpha: float,
+    l1_ratio: float,
+    incremental: bool,
+    regularizers: Sequence[Regularizer] = (),
 ) -> tuple[dict, dict]:
     """Hyper-parameters and options of the mini-batch loop, as the estimator's parameters say.
 
@@ -79,6 +91,8 @@ def settings(
         Share of the L1 norm in it.
     incremental : bool
         Whether to make a single epoch.
+    regularizers : sequence of Regularizer, optional
+        Those beside the L1 norm.
     """
     batch_size = 200 if estimator.batch_size == "auto" else estimator.batch_size
     # AdamW's decay is its own, apart from the gradient.
@@ -91,12 +105,13 @@ def settings(
         "tol": estimator.tol,
         "n_iter_no_change": estimator.n_iter_no_change,
     }
-    if in_gradient * l1_ratio > 0:
-        numbers["l1"] = in_gradient * l1_ratio
-    hyper = {name: column(value) for name, value in numbers.items()}
+    l1 = in_gradient * l1_ratio
+    kinds, of_regularizers = taken_apart([*regularizers, L1(l1)] if l1 > 0 else regularizers)
+    hyper = {name: column(value) for name, value in numbers.items()} | of_regularizers
     hyper |= optimizer_hyper(estimator, net, alpha)
     options = {
-        "optimizer": optimizer_name(estimator),
+        "optimizer": optimizer_key(estimator),
+        "regularizers": kinds,
         "schedule": schedule(estimator),
         "batch_size": int(min(batch_size, n_rows)),
         "shuffle": bool(estimator.shuffle),
@@ -109,11 +124,12 @@ def settings(
 
 def optimizer_hyper(estimator, net: Network, alpha: float) -> dict[str, np.ndarray]:
     """The optimizer's own numbers, each with a leading axis of one model."""
-    hyper = {}
-    for name in OPTIMIZERS[optimizer_name(estimator)].hyper:
+    key, hyper = optimizer_key(estimator), {}
+    optimizer = OPTIMIZERS[key] if isinstance(key, str) else key
+    for name in getattr(optimizer, "hyper", ()):
         if name == "weight_decay":
             # Decoupled decay is for the weights; intercepts and scales are spared.
-            hyper[name] = alpha * (np.arange(n_parameters(net)) < n_weights(net))[None]
+            hyper[name] = alpha * (np.arange(net.n_parameters) < net.n_weights)[None]
         else:
             hyper[name] = column(getattr(estimator, name))
     return hyper

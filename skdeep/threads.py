@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Lock
 
-from sklearn.utils.parallel import _get_threadpool_controller
+from ._sklearn import _get_threadpool_controller
 
 # Multiplications from which threads are worth starting: some milliseconds.
 WORTH_THREADS = 2e8

@@ -45,7 +45,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "scikit-learn":
         monkeypatch.setitem(sys.modules, "numba", None)
     if request.param == "generic":
-        monkeypatch.setattr(perceptron_compiled, "train", perceptron.train)
+        monkeypatch.setattr(perceptron_compiled, "train", perceptron.train.__wrapped__)
     return "numpy"
 
 

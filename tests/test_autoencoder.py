@@ -50,7 +50,8 @@ def coder(**params):
 
 
 def numbers(model):
-    return model._theta().ravel()
+    names = ("coefs_", "intercepts_", "scales_", "running_means_", "running_variances_")
+    return np.concatenate([a.ravel() for name in names for a in getattr(model, name, [])])
 
 
 def initial(model, X, y=None):
@@ -245,9 +246,10 @@ def test_layerwise_starts_lower(backend):
 def test_layerwise_trains_each_layer_on_the_code_before(tied):
     model = coder(layerwise=True, tied_weights=tied, activation=["tanh", "relu"])
     rng = np.random.RandomState(0)
-    coder(tied_weights=tied)._initial_theta(
-        clone(model)._network((4, 6, 2, 6, 4), None), [rng], X, None
-    )
+    other = clone(model)
+    other.n_outputs_ = 4
+    net = other._network((4,), other._layers(), None)
+    coder(tied_weights=tied)._initial_theta(net, [rng], X, None)
     seeds = rng.randint(2**31), rng.randint(2**31)
     outer = coder(
         hidden_layer_sizes=6, activation="tanh", tied_weights=tied, random_state=seeds[0]

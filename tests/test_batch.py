@@ -9,6 +9,8 @@ from sklearn.datasets import load_digits
 from skdeep import network
 from skdeep.backends import get_backend
 from skdeep.batch import solve_many, solve_stack, stack, unstack
+from skdeep.neural_network import MLPRegressor
+from skdeep.optimizers import OPTIMIZERS
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
 from skdeep.solvers import SOLVERS, minibatch
@@ -30,17 +32,16 @@ def training_problem(X, Y, seed, *, early_stopping=False, weighted=False, **opti
         "planned_epochs": 20,
         "tol": 1e-2,
         "n_iter_no_change": 1 + seed % 3,
-        "beta_1": 0.9,
-        "beta_2": 0.99,
-        "epsilon": 1e-8,
-        "momentum": 0.5,
     }
+    of_optimizer = {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8, "momentum": 0.5}
+    reads = OPTIMIZERS[options.get("optimizer", "adam")].hyper
+    hyper |= {name: of_optimizer[name] for name in reads}
     return Problem(
         solver="minibatch",
         X=X,
         y=Y,
         dtype="float64",
-        theta=0.1 * rng.randn(1, network.n_parameters(net)),
+        theta=0.1 * rng.randn(1, net.n_parameters),
         net=net,
         hyper={name: np.array([[float(value)]]) for name, value in hyper.items()},
         options={
@@ -242,7 +243,7 @@ def small_problem(solver, M, n, k, p, shared, weighted=True, **options):
     loss, *activation = NETS.get(solver, ("log_loss" if k > 1 else "binary_log_loss",)) or [None]
     units = (p, 3, k) if activation else (p, k)
     net = loss and network.build(units, loss, *activation)
-    size = network.n_parameters(net) if net else p + 1
+    size = net.n_parameters if net else p + 1
     codes = np.stack([rng.permutation(np.resize(np.arange(max(k, 2)), n)) for _ in range(M)])
     y, weights = np.eye(max(k, 2))[codes][..., -k:], rng.uniform(0.5, 2.0, (M, n))
     if solver == "discriminant":
@@ -314,3 +315,32 @@ def test_a_stack_of_stacks_with_targets_of_their_own():
     for result, each in zip(found, (problem, other), strict=True):
         expected = solve_stack(get_backend("numpy"), each)
         np.testing.assert_allclose(result.theta, expected.theta, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "solver, change, text",
+    [
+        ("minibatch", {"hyper": {"clip_nrom": 1.0}}, "no hyper-parameter 'clip_nrom': it reads"),
+        ("minibatch", {"options": {"shufle": True}}, "no option 'shufle': it reads batch_size"),
+        ("lbfgs", {"hyper": {"l1": 1.0}}, "no hyper-parameter 'l1'"),
+        ("lm", {"options": {"batch_size": 3}}, "no option 'batch_size': it reads none"),
+    ],
+)
+def test_what_a_solver_does_not_read_is_refused(solver, change, text):
+    params = {"solver": "adam" if solver == "minibatch" else solver, "max_iter": 1}
+    X, y = np.eye(6)[:, :3], np.arange(6.0)
+    backend, problem = next(MLPRegressor(hidden_layer_sizes=2, **params)._fitting(X, y))
+    assert problem.solver == solver
+    hyper = {name: np.full((1, 1), value) for name, value in change.get("hyper", {}).items()}
+    options = {**problem.options, **change.get("options", {})}
+    with pytest.raises(ValueError, match=text):
+        solve_stack(backend, replace(problem, hyper={**problem.hyper, **hyper}, options=options))
+
+
+def test_a_loss_without_a_hessian_is_refused_where_one_is_needed():
+    X, y = np.eye(6)[:, :3], np.arange(6.0)
+    model = MLPRegressor("huber", (), solver="lbfgs")
+    backend, problem = next(model._fitting(X, y))
+    assert solve_stack(backend, problem).theta.shape == (1, 4)
+    with pytest.raises(ValueError, match="solver='newton' needs a loss with hessian: Huber"):
+        solve_stack(backend, replace(problem, solver="newton"))

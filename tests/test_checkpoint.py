@@ -676,4 +676,4 @@ def test_killed_at_random_moments(tmp_path):
     ).stdout.splitlines()
     assert len(lines) == 3 + bool(find_spec("torch"))
     for kills, code, files in map(json.loads, lines):
-        assert kills > 2 and code == 0 and files == []
+        assert kills > 0 and code == 0 and files == []

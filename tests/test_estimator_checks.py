@@ -20,8 +20,9 @@ ESTIMATORS = [
     neural_network.MLPClassifier,
     neural_network.MLPRegressor,
 ]
+LAYERED = [neural_network.NetworkClassifier, neural_network.NetworkRegressor]
 BACKENDS = ("numpy", "torch")
-INSTANCES = [cls(backend=backend) for cls in ESTIMATORS for backend in BACKENDS]
+INSTANCES = [cls(backend=backend) for cls in ESTIMATORS + LAYERED for backend in BACKENDS]
 # scikit-learn checks its own with three folds too: some of the data have no five rows of a class.
 INSTANCES += [linear_model.LogisticRegressionCV(cv=3, backend=backend) for backend in BACKENDS]
 

@@ -124,11 +124,11 @@ def test_rate_of_zero_is_recorded_as_zero():
 
 def by_hand(model, X, y):
     """Gradient norms and mean activations, layer by layer, from a second pass over all rows."""
-    net = model._network((X.shape[1], 7, 5, y.shape[1]), None)
-    theta, n = model._theta(), len(X)
+    net, n = model._fitted_network(None), len(X)
+    theta = model._theta(net)
     l2 = np.array([[model.alpha / n]])
     grad = network.value_and_grad(np, net, theta, X, y, np.full((1, 1), 1 / n), l2)[2]
-    norms = [np.linalg.norm(W) for W in network.layers(np, net, grad)[0]]
+    norms = [np.linalg.norm(W) for W in network.matrices(np, net, grad)]
     means = [np.abs(h).mean() for h in network.hidden_layers(np, net, theta, X)]
     return norms, means
 

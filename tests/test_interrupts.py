@@ -20,7 +20,7 @@ from sklearn.utils import shuffle
 
 from skdeep import fit_many, optimizers
 from skdeep.activations import ACTIVATIONS, Activation
-from skdeep.backends import numpy_twins
+from skdeep.backends import numpy_elementwise
 from skdeep.linear_model import LogisticRegression
 from skdeep.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
@@ -134,18 +134,18 @@ def test_a_step_is_made_whole(more, monkeypatch):
     params = {**SMALL, "solver": "adam", "shuffle": False, "learning_rate_init": 0.1, **more}
     expected = MLPClassifier(**params, max_iter=1).fit(X[: 2 * B], Y[: 2 * B])
     step = getattr(optimizers, params["solver"])
-    twin, press = numpy_twins.TWINS[step], Press(2)
+    in_place, press = numpy_elementwise.OPTIMIZER_OVERRIDES[step], Press(2)
 
     def by_halves(xp, theta, grad, slots, t, lr, **hyper):
         half = theta.shape[1] // 2
         for part in (slice(half), slice(half, None)):
             decay = {k: np.asarray(v)[:, part] for k, v in hyper.items() if k == "weight_decay"}
             views = [slot[:, part] for slot in slots]
-            twin(xp, theta[:, part], grad[:, part], views, t, lr, **{**hyper, **decay})
+            in_place(xp, theta[:, part], grad[:, part], views, t, lr, **{**hyper, **decay})
             press()
         return theta, slots
 
-    monkeypatch.setitem(numpy_twins.TWINS, step, by_halves)
+    monkeypatch.setitem(numpy_elementwise.OPTIMIZER_OVERRIDES, step, by_halves)
     press.left = 3  # between the halves of the second batch's step
     model = MLPClassifier(**params)
     with interrupted:

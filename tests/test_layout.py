@@ -23,7 +23,9 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 # From the ground up: a module imports from its own package and from the layers below its own. A
 # package counts as one module; `__init__` is the package's own, with the public names.
 LAYERS = [
-    {"version", "activations", "losses", "initializers", "optimizers", "schedules"},
+    {"version", "_sklearn", "overrides", "parameters"}
+    | {"activations", "losses", "initializers", "optimizers", "schedules"},
+    {"layers"},
     {"network"},
     {"regularization", "problem", "threads", "interrupts", "storage"},
     {"solvers"},

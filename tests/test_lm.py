@@ -22,7 +22,7 @@ NUMPY = get_backend("numpy")
 
 def start(net, seed):
     rng = np.random.RandomState(seed)
-    drawn = [INITIALIZERS["auto"](rng, *shape, "tanh") for shape in network.shapes(net)[0]]
+    drawn = [INITIALIZERS["auto"](rng, *shape, "tanh") for shape in zip(net.units, net.units[1:])]
     weights, intercepts = zip(*drawn, strict=True)
     return np.concatenate([a.ravel() for a in (*weights, *intercepts)])[None]
 
@@ -69,7 +69,7 @@ def objective(problem, theta):
 def test_jacobian_against_central_differences(activation, units):
     rng = np.random.RandomState(0)
     net = network.build(units, "squared_error", activation)
-    theta, X = 0.8 * rng.randn(2, network.n_parameters(net)), rng.randn(7, 3)
+    theta, X = 0.8 * rng.randn(2, net.n_parameters), rng.randn(7, 3)
     seed = rng.rand(2, 7)
     raw, J = lm.jacobian(xp, net, theta, X, seed)
     np.testing.assert_allclose(raw, network.forward(xp, net, theta, X), rtol=1e-12)
@@ -84,10 +84,11 @@ def test_jacobian_against_central_differences(activation, units):
 def test_jacobian_without_intercepts():
     net = network.build((3, 4, 2), "squared_error", "tanh", intercept=False)
     rng = np.random.RandomState(0)
-    theta, X = rng.randn(1, network.n_parameters(net)), rng.randn(5, 3)
+    theta, X = rng.randn(1, net.n_parameters), rng.randn(5, 3)
     _, J = lm.jacobian(xp, net, theta, X, np.ones((1, 1)))
     with_zeros = np.concatenate([theta, np.zeros((1, 6))], axis=1)
-    _, whole = lm.jacobian(xp, net._replace(intercept=True), with_zeros, X, np.ones((1, 1)))
+    net = network.build((3, 4, 2), "squared_error", "tanh")
+    _, whole = lm.jacobian(xp, net, with_zeros, X, np.ones((1, 1)))
     np.testing.assert_array_equal(J, whole[:, :20])
 
 
@@ -285,7 +286,7 @@ def test_units_of_the_inputs_do_not_matter():
     problem = make_problem(n=50, max_iter=25)
     factors = np.array([1e3, 1e-3])
     theta = problem.theta.copy()
-    first = network.layers(np, problem.net, theta)[0][0]
+    first = network.matrices(np, problem.net, theta)[0]
     first /= factors[:, None]
     scaled = solve(replace(problem, X=problem.X * factors, theta=theta))
     np.testing.assert_allclose(scaled.curve[0], solve(problem).curve[0], rtol=1e-6)
@@ -354,9 +355,9 @@ def test_refusals():
     with pytest.raises(ValueError, match="loss='squared_error'"):
         solve(poisson)
     with pytest.raises(ValueError, match="batch_norm=False"):
-        solve(replace(problem, net=problem.net._replace(batch_norm=True)))
+        solve(replace(problem, net=network.build((2, 5, 1), "squared_error", batch_norm=True)))
     net = network.build((2000, 10, 1), "squared_error", "tanh")
     X = SimpleNamespace(shape=(50_000, 2000))
-    large = replace(problem, net=net, X=X, theta=np.zeros((1, network.n_parameters(net))))
+    large = replace(problem, net=net, X=X, theta=np.zeros((1, net.n_parameters)))
     with pytest.raises(ValueError, match="hidden_layer_sizes"):
         lm.solve(NUMPY, large)

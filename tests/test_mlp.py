@@ -42,7 +42,8 @@ def regressor(**params):
 
 def numbers(model):
     """Everything that prediction depends on, as one vector."""
-    return model._theta().ravel()
+    names = ("coefs_", "intercepts_", "scales_", "running_means_", "running_variances_")
+    return np.concatenate([a.ravel() for name in names for a in getattr(model, name, [])])
 
 
 def start(model, data=X, y=Y):
@@ -474,7 +475,7 @@ def test_regression_losses(loss):
         loss=loss, alpha=0.0, learning_rate_init=1e-300, max_iter=1, batch_size=len(y)
     ).fit(X_REG, y)
     net = network.build((4, 7, 5, 1), entry, "relu")
-    raw = network.forward(np, net, still._theta(), X_REG)
+    raw = network.forward(np, net, still._theta(net), X_REG)
     value = entry.value_and_grad(np, raw, y[None, :, None], np.full((1, 1), 1 / len(y)))[0]
     assert still.loss_ == pytest.approx(value.item())
 

@@ -1,4 +1,4 @@
-"""Gradients against central differences and autograd, and every fused twin against its text."""
+"""Gradients against central differences and autograd, and every override against its text."""
 
 import array_api_compat.numpy as xp
 import numpy as np
@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from skdeep import network
 from skdeep.activations import ACTIVATIONS
 from skdeep.backends import get_backend
+from skdeep.layers.dense import affine
 from skdeep.losses import LOSSES
 from skdeep.optimizers import OPTIMIZERS
 
@@ -21,7 +22,7 @@ def make_case(loss, activation, n_outputs=None, shared=True, seed=0):
     rng = np.random.RandomState(seed)
     k = n_outputs or N_OUTPUTS.get(loss, (2,))[-1]
     net = network.build((P, *HIDDEN, k), loss, activation)
-    theta = 0.7 * rng.randn(M, network.n_parameters(net))
+    theta = 0.7 * rng.randn(M, net.n_parameters)
     X = rng.randn(N, P) if shared else rng.randn(M, N, P)
     y = rng.poisson(2.0, (M, N, k)).astype(float)
     if loss in CLASSIFICATION:
@@ -82,10 +83,10 @@ def test_gradient_against_autograd(loss, activation):
         "mish": F.mish,
     }
     X, y, w, l2 = (torch.tensor(array) for array in (X, y, w, l2))
-    weights, intercepts = network.layers(torch, net, leaf)
+    weights = network.matrices(torch, net, leaf)
     h = X
-    for i, (W, b) in enumerate(zip(weights, intercepts, strict=True)):
-        h = h @ W + b
+    for i, (W, b) in enumerate(zip(weights, network.of_role(torch, net, leaf, "intercept"))):
+        h = h @ W + b[:, None]
         if i < len(HIDDEN):
             h = functions[activation](h)
     bce = F.binary_cross_entropy_with_logits
@@ -119,12 +120,13 @@ def test_backend_agrees_with_the_generic_text(loss, activation, shared, backend)
         expected = network.value_and_grad(xp, net, *arrays)
         expected_raw = network.forward(xp, net, *arrays[:2])
         chosen = get_backend(backend)
-        fn = chosen.kernel(network.value_and_grad)
         arrays = [chosen.asarray(array, "float64") for array in arrays]
         for _ in range(2):  # the second call finds the buffers of the first
-            for got, want in zip(fn(chosen.xp, net, *arrays), expected, strict=True):
+            for got, want in zip(
+                network.value_and_grad(chosen.xp, net, *arrays), expected, strict=True
+            ):
                 np.testing.assert_allclose(chosen.to_numpy(got), want, rtol=1e-10, atol=1e-13)
-        raw = chosen.kernel(network.forward)(chosen.xp, net, *arrays[:2])
+        raw = network.forward(chosen.xp, net, *arrays[:2])
         np.testing.assert_allclose(chosen.to_numpy(raw), expected_raw, rtol=1e-10, atol=1e-13)
 
 
@@ -135,26 +137,26 @@ def test_backend_agrees_with_the_generic_text(loss, activation, shared, backend)
 def test_backpropagation_of_any_shape(units, intercept, shared, masked):
     """Few inputs and single outputs go ways of their own on NumPy."""
     rng = np.random.RandomState(0)
-    net = network.build(units, "squared_error", "tanh", intercept)
-    thetas = [rng.randn(M, network.n_parameters(net)) for _ in range(2)]
+    net = network.build(units, "squared_error", "tanh", intercept, dropout=masked)
+    thetas = [rng.randn(M, net.n_parameters) for _ in range(2)]
     X = rng.randn(N, units[0]) if shared else rng.randn(M, N, units[0])
     y, w, l2 = rng.randn(M, N, units[-1]), rng.rand(M, N), rng.rand(M, 1)
     masks = [rng.randint(2, size=(M, N, k)).astype(float) for k in units[:-1]] if masked else None
     backend = get_backend("numpy")
     for theta in thetas:  # the second one's buffers are the first one's
-        args = xp, net, theta, X, y, w, l2, masks
-        expected = network.backpropagate(*args)
-        for got, want in zip(backend.kernel(network.backpropagate)(*args), expected, strict=True):
+        args = net, theta, X, y, w, l2, masks
+        expected = network.backpropagate(xp, *args)
+        for got, want in zip(network.backpropagate(backend.xp, *args), expected, strict=True):
             if want is not None:
                 np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
-        args = xp, net, theta, X
-        hidden = backend.kernel(network.hidden_layers)(*args)
-        for got, want in zip(hidden, network.hidden_layers(*args), strict=True):
+        args = net, theta, X
+        hidden = network.hidden_layers(backend.xp, *args)
+        for got, want in zip(hidden, network.hidden_layers(xp, *args), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_optimizer_twins(backend):
+def test_optimizer_overrides(backend):
     if backend == "torch":
         pytest.importorskip("torch")
     chosen = get_backend(backend)
@@ -167,7 +169,7 @@ def test_optimizer_twins(backend):
         grad = rng.randn(M, 40)
         expected = optimizer.step(xp, theta, grad, slots, step, rate, **hyper)
         moved = [chosen.asarray(a.copy()) for a in (theta, grad)]
-        got = chosen.kernel(optimizer.step)(
+        got = chosen.overrides.get(optimizer.step, optimizer.step)(
             chosen.xp,
             *moved,
             [chosen.asarray(slot.copy()) for slot in slots],
@@ -200,7 +202,7 @@ def test_sparse_rows_are_the_dense_ones():
     X = X * (np.abs(X) > 0.7)
     backend = get_backend("numpy")
     dense = network.value_and_grad(xp, net, theta, X, y, w, l2)
-    sparse = backend.kernel(network.value_and_grad)(xp, net, theta, sp.csr_array(X), y, w, l2)
+    sparse = network.value_and_grad(backend.xp, net, theta, sp.csr_array(X), y, w, l2)
     for got, want in zip(sparse, dense, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
 
@@ -225,10 +227,10 @@ def test_losses_of_extreme_scores_are_finite(loss):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("models", [1, 3])
 @pytest.mark.parametrize("to_matrix", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
-def test_affine_twin(dtype, models, to_matrix):
+def test_affine_override(dtype, models, to_matrix):
     rng = np.random.RandomState(0)
     X, W, b = rng.randn(N, P), rng.randn(models, P, 5), rng.randn(models, 1, 5)
     X, W, b = X.astype(dtype), W.astype(dtype), b.astype(dtype)
-    scores = get_backend("numpy").kernel(network.affine)(xp, to_matrix(X), W, b)
+    scores = affine(get_backend("numpy").xp, to_matrix(X), W, b)
     assert scores.dtype == dtype
     np.testing.assert_allclose(scores, X @ W + b, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Each optimizer against torch.optim's of its name, and its NumPy twin against its text."""
+"""Each optimizer against torch.optim's of its name, and NumPy's override against its text."""
 
 import array_api_compat.numpy as xp
 import numpy as np
@@ -127,16 +127,15 @@ def test_namespaces_agree(name, lr, hyper, make):
 
 
 @pytest.mark.parametrize(("name", "lr", "hyper", "make"), AGAINST_TORCH)
-def test_numpy_twin_descends_alike(name, lr, hyper, make):
-    twin = get_backend("numpy").kernel(OPTIMIZERS[name].step)
-    assert twin is not OPTIMIZERS[name].step
-    got = descend(name, lr, step=twin, **hyper)
+def test_numpy_override_descends_alike(name, lr, hyper, make):
+    override = get_backend("numpy").overrides[OPTIMIZERS[name].step]
+    got = descend(name, lr, step=override, **hyper)
     np.testing.assert_allclose(got, descend(name, lr, **hyper), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_numpy_twin_over_several_blocks(name):
-    """More parameters than a twin takes at a time, a stack with numbers of each model's own."""
+def test_numpy_override_over_several_blocks(name):
+    """More parameters than it takes at a time, a stack with numbers of each model's own."""
     optimizer, rng, shape = OPTIMIZERS[name], np.random.RandomState(0), (2, 40000)
     theta, grad = rng.randn(*shape), rng.randn(*shape)
     slots = [np.abs(rng.randn(*shape)) for _ in range(optimizer.slots)]
@@ -145,8 +144,8 @@ def test_numpy_twin_over_several_blocks(name):
         hyper["weight_decay"] = rng.rand(*shape)
     t, lr = np.array([[1.0], [7.0]]), np.array([[0.1], [0.3]])
     expected = optimizer.step(xp, theta, grad, slots, t, lr, **hyper)
-    twin = get_backend("numpy").kernel(optimizer.step)
-    got = twin(xp, theta.copy(), grad.copy(), [s.copy() for s in slots], t, lr, **hyper)
+    override = get_backend("numpy").overrides[optimizer.step]
+    got = override(xp, theta.copy(), grad.copy(), [s.copy() for s in slots], t, lr, **hyper)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-10, atol=1e-13)
     for mine, want in zip(got[1], expected[1], strict=True):
         np.testing.assert_allclose(mine, want, rtol=1e-10, atol=1e-13)

@@ -100,7 +100,7 @@ def test_single_precision(params, engine):
     ours = Perceptron(backend=engine, **params).fit(X, y)
     theirs = Theirs(**params).fit(X, y)
     assert ours.coef_.dtype == np.float32
-    if engine == "numpy" and perceptron_compiled.train is not perceptron.train:
+    if engine == "numpy" and perceptron_compiled.train is not perceptron.train.__wrapped__:
         np.testing.assert_array_equal(ours.coef_, theirs.coef_)
     else:  # rounded in another order, a row near the hyperplane can fall on its other side
         assert np.mean(ours.predict(X) == theirs.predict(X)) > 0.8
@@ -214,7 +214,7 @@ def test_models_along_one_order_differ_in_all_else(engine, n_jobs, monkeypatch):
         np.testing.assert_allclose(found.theta, expected.theta, atol=1e-10)
         assert found.n_iter == expected.n_iter
         if found.curve[0]:  # scikit-learn does not tell
-            text = perceptron.train(backend, fresh[1])
+            text = perceptron.train.__wrapped__(backend, fresh[1])
             np.testing.assert_allclose(found.curve, text.curve, rtol=1e-9)
             assert found.extra["mistakes"] == text.extra["mistakes"]
 
@@ -248,7 +248,7 @@ def test_generic_text_is_array_api():
         problem = replace(problem, hyper={**problem.hyper, "max_iter": np.array([[2.0], [3.0]])})
         ours = perceptron.train(strict, problem)
         rngs = [np.random.RandomState(seed) for seed in range(2)]
-        expected = perceptron.train(numpy, replace(problem, rngs=rngs))
+        expected = perceptron.train.__wrapped__(numpy, replace(problem, rngs=rngs))
         np.testing.assert_allclose(ours.theta, expected.theta, atol=1e-12)
 
 
@@ -260,7 +260,9 @@ def test_mistakes_are_counted_alike(monkeypatch):
     monkeypatch.setattr(perceptron_compiled, "WORTH_COMPILING", 0)
     X, y = make_blobs(80, centers=[[-2, 0], [2, 1]], random_state=0)
     compiled = perceptron_compiled.train(get_backend("numpy"), make_problem(X, y, alphas=[0, 0.1]))
-    generic = perceptron.train(get_backend("numpy"), make_problem(X, y, alphas=[0, 0.1]))
+    generic = perceptron.train.__wrapped__(
+        get_backend("numpy"), make_problem(X, y, alphas=[0, 0.1])
+    )
     assert compiled.extra["mistakes"].tolist() == generic.extra["mistakes"].tolist()
     np.testing.assert_allclose(sum(compiled.curve, []), sum(generic.curve, []), rtol=1e-10)
     signed = np.where(y == 0, -1.0, 1.0)[:, None] * np.c_[X, np.ones(len(y))]
@@ -377,7 +379,9 @@ def test_blocks_are_the_rule(seed, n, alpha, l1):
     rng = np.random.RandomState(seed)
     X, y = rng.randn(n, 3), rng.randint(2, size=n)
     numpy = get_backend("numpy")
-    result = perceptron.train(numpy, make_problem(X, y, alphas=[alpha], l1=l1, seeds=[seed]))
+    result = perceptron.train.__wrapped__(
+        numpy, make_problem(X, y, alphas=[alpha], l1=l1, seeds=[seed])
+    )
     expected = perceptron_compiled.train_with_scikit_learn(
         make_problem(X, y, alphas=[alpha], l1=l1, seeds=[seed])
     )

@@ -1,20 +1,20 @@
-"""The interface of a backend: a namespace of arrays, a device, and faster twins of functions."""
+"""The interface of a backend: a namespace of arrays, a device, and overrides of functions."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..losses import identity
+from ..overrides import Namespace
 
 
 class Backend:
     """Where the arrays live and how they are computed with.
 
     A backend is made for one fit or one prediction. The generic functions of the package take its
-    namespace ``xp`` (the Python array API standard); ``fused`` maps some of them to twins of the
-    same signature that are faster here, at any grain from one activation to a training step.
+    namespace ``xp`` (the Python array API standard), which carries ``overrides``: functions of the
+    same signature that are faster here, for any of them from one activation to a training step.
 
     Parameters
     ----------
@@ -24,7 +24,9 @@ class Backend:
         ``"cpu"``, ``"cuda:0"`` …
     xp : module
         Array-API namespace.
-    fused : dict of callable to callable, optional
+    overrides : dict of callable to callable, optional
+        The keys are functions of the tables, as ``ACTIVATIONS["relu"].forward``, or those marked
+        by ``skdeep.overrides.overridable``. Whoever calls one reaches the override.
 
     Attributes
     ----------
@@ -43,13 +45,13 @@ class Backend:
         self,
         name: str,
         device: str,
-        xp: ModuleType,
-        fused: dict[Callable, Callable] | None = None,
+        xp: Any,
+        overrides: dict[Callable, Callable] | None = None,
     ):
         self.name = name
         self.device = device
-        self.xp = xp
-        self.fused = {} if fused is None else fused
+        self.overrides = {} if overrides is None else overrides
+        self.xp = Namespace(xp, self.overrides)
         self.has_double = device != "mps"
 
     def __str__(self) -> str:
@@ -74,7 +76,3 @@ class Backend:
             f"loss={fn!r} is a plain function, whose derivative only backend='torch' supplies: use "
             "that, or pass a skdeep.losses.Loss."
         )
-
-    def kernel(self, fn: Callable) -> Callable:
-        """The fastest form of a generic function here; the function itself if there is no other."""
-        return self.fused.get(fn, fn)

@@ -1,7 +1,8 @@
 """NumPy on the CPU, the reference and the default.
 
-The twins below write into buffers that are allocated once a fit: at the size of a mini-batch,
-allocating costs as much as computing.
+The overrides below write into buffers that are allocated once a fit: at the size of a mini-batch,
+allocating costs as much as computing. Those of networks serve plain ones (``Network.plain``), and
+leave all others, and sparse rows, to the generic functions.
 """
 
 from functools import cached_property
@@ -11,27 +12,31 @@ import numpy as np
 import scipy.sparse as sp
 
 from .. import network
+from ..layers import convolution, dense
+from ..overrides import chosen
 from ..solvers import minibatch, objective, perceptron, perceptron_compiled
 from .base import Backend
-from .numpy_twins import BLOCK, TWINS
+from .numpy_elementwise import ACTIVATIONS_IN_PLACE, BLOCK, OPTIMIZER_OVERRIDES
 
 # Scores of a block of rows: a few arrays of so many numbers stay in the L2 cache.
 CACHED = 65536
 
 
 class NumpyBackend(Backend):
-    """NumPy with twins over reused buffers; one instance serves one fit in one thread."""
+    """NumPy with overrides over reused buffers; one instance serves one fit in one thread."""
 
     def __init__(self):
         super().__init__("numpy", "cpu", xp)
         self._buffers, self._plans = {}, {}
-        self.fused = {
-            **TWINS,
-            network.affine: affine,
+        self.overrides |= {
+            **OPTIMIZER_OVERRIDES,
+            dense.affine: affine,
             network.forward: self.forward,
             network.value_and_grad: self.value_and_grad,
             network.backpropagate: self.backpropagate,
             network.hidden_layers: self.hidden_layers,
+            convolution.patches: patches,
+            convolution.patches_backward: patches_backward,
             minibatch.gather: self.gather,
             objective.loss_along: loss_along,
             perceptron.train: perceptron_compiled.train,
@@ -50,7 +55,7 @@ class NumpyBackend(Backend):
         return self._buffers[key]
 
     def gather(self, xp, A, idx):
-        """Twin of ``minibatch.gather``. Rows of a sparse A stay sparse for a single model."""
+        """Override of ``minibatch.gather``. Rows of a sparse A stay sparse for a single model."""
         if sp.issparse(A):
             rows = A[idx.ravel()]
             return rows if len(idx) == 1 else rows.toarray().reshape(*idx.shape, -1)
@@ -59,9 +64,9 @@ class NumpyBackend(Backend):
         return np.take(A, idx, axis=0, out=out, mode="clip")
 
     def forward(self, xp, net, theta, X):
-        """Twin of ``network.forward``: a block of rows at a time, activations in place."""
-        if sp.issparse(X) or net.batch_norm:
-            return network.forward(xp, net, theta, X)
+        """Override of ``network.forward``: a block of rows at a time, activations in place."""
+        if sp.issparse(X) or not net.plain:
+            return network.forward.__wrapped__(xp, net, theta, X)
         plan, n = _Plan(net, theta), X.shape[-2]
         scores = np.empty((len(theta), net.units[-1], n), dtype=theta.dtype)
         rows = min(n, max(1, BLOCK * 8 // max(net.units[1:])))
@@ -74,25 +79,26 @@ class NumpyBackend(Backend):
                 if b is not None:
                     h += b
                 if i < len(net.activations):
-                    h, _ = self.kernel(net.activations[i].forward)(np, h)
+                    h, _ = self._in_place(net.activations[i].forward)(np, h)
             scores[..., start : start + rows] = h
         return scores.mT
 
     def value_and_grad(self, xp, net, theta, X, y, w, l2):
-        """Twin of ``network.value_and_grad``."""
+        """Override of ``network.value_and_grad``."""
         return self.backpropagate(xp, net, theta, X, y, w, l2)[:3]
 
     def backpropagate(self, xp, net, theta, X, y, w, l2, masks=None):
-        """Twin of ``network.backpropagate``: the same products, written in place.
+        """Override of ``network.backpropagate``: the same products, written in place.
 
         The gradient it returns is overwritten by the next call.
         """
-        if sp.issparse(X) or net.batch_norm or net.tied:
-            return network.backpropagate(xp, net, theta, X, y, w, l2, masks)
-        masks = [None if mask is None else mask.mT for mask in masks or [None] * len(net.units[1:])]
+        if sp.issparse(X) or not net.plain:
+            return network.backpropagate.__wrapped__(xp, net, theta, X, y, w, l2, masks)
+        masks = [None if i is None or not masks else masks[i] for i in net.dropped]
+        masks = [None if mask is None else mask.mT for mask in masks]
         plan = self._plan(net, theta, X.shape[-2])
         inputs, saved = self._pass(net, plan, X, masks)
-        value, dz = net.loss.value_and_grad(np, inputs.pop().mT, y, w)
+        value, dz = chosen(xp, net.loss.value_and_grad)(np, inputs.pop().mT, y, w)
         dz = dz.mT
         for i, layer in reversed(list(enumerate(plan.layers))):
             layer.weigh(inputs[i], dz)
@@ -100,7 +106,7 @@ class NumpyBackend(Backend):
                 dh = layer.pull(dz)
                 if masks[i] is not None:
                     dh *= masks[i]
-                dz = self.kernel(net.activations[i - 1].backward)(np, saved[i - 1], dh)
+                dz = self._in_place(net.activations[i - 1].backward)(np, saved[i - 1], dh)
 
         np.multiply(plan.decayed, l2, out=plan.decay)
         plan.decayed_grad += plan.decay
@@ -108,9 +114,9 @@ class NumpyBackend(Backend):
         return value, penalty, plan.grad, None
 
     def hidden_layers(self, xp, net, theta, X):
-        """Twin of ``network.hidden_layers``, in the buffers of ``backpropagate``."""
-        if sp.issparse(X) or net.batch_norm or net.tied:
-            return network.hidden_layers(xp, net, theta, X)
+        """Override of ``network.hidden_layers``, in the buffers of ``backpropagate``."""
+        if sp.issparse(X) or not net.plain:
+            return network.hidden_layers.__wrapped__(xp, net, theta, X)
         plan = self._plan(net, theta, X.shape[-2])
         inputs, _ = self._pass(net, plan, X, [None] * len(plan.layers))
         return [h.mT for h in inputs[1:-1]]
@@ -123,9 +129,13 @@ class NumpyBackend(Backend):
             inputs.append(h if mask is None else h * mask)
             h = layer.push(inputs[-1])
             if i < len(net.activations):
-                h, s = self.kernel(net.activations[i].forward)(np, h)
+                h, s = self._in_place(net.activations[i].forward)(np, h)
                 saved.append(s)
         return [*inputs, h], saved
+
+    def _in_place(self, fn):
+        """The override of an activation's function, or the form that overwrites its argument."""
+        return self.overrides.get(fn) or ACTIVATIONS_IN_PLACE.get(fn, fn)
 
     def _plan(self, net, theta, n_rows):
         key = net, theta.shape, theta.dtype, n_rows
@@ -217,7 +227,7 @@ class _Plan:
             return
         if old is None:
             self.grad = np.empty_like(theta)
-            self.decay = np.empty((len(theta), network.n_weights(net)), theta.dtype)
+            self.decay = np.empty((len(theta), net.n_weights), theta.dtype)
             grads = zip(*_views(net, self.grad), strict=True)
             self.layers = [
                 _layer_kind(i, net, n_rows)(*grad, n_rows) for i, grad in enumerate(grads)
@@ -232,8 +242,9 @@ class _Plan:
 
 def _views(net, theta):
     """Views of theta: weights ``(M, fan_in, fan_out)`` and intercepts ``(M, fan_out, 1)``."""
-    weights, intercepts = network.layers(np, net, theta)
-    return weights, [None if b is None else b.mT for b in intercepts]
+    parts = [p for p in network.split(np, net, theta) if p]
+    intercepts = [p.get("intercept") for p in parts]
+    return [p["weight"] for p in parts], [None if b is None else b[:, :, None] for b in intercepts]
 
 
 def _layer_kind(i, net, n_rows):
@@ -244,23 +255,46 @@ def _layer_kind(i, net, n_rows):
 
 
 def affine(xp, X, W, b):
-    """Twin of ``network.affine``: in single precision BLAS is faster at rows times few columns."""
+    """Override of ``affine``: in single precision BLAS is faster at rows times few columns."""
     if X.ndim == 2 and len(W) == 1 and b is not None and W.dtype == np.float32:
         z = X @ W[0]
         z += b.reshape(-1)
         return z[None]
-    return network.affine(xp, X, W, b)
+    return dense.affine.__wrapped__(xp, X, W, b)
+
+
+def patches(xp, x, window):
+    """Override of ``patches``: one copy, of a view."""
+    height, width, stride, top, bottom, left, right = window
+    if top or bottom or left or right:
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right), (0, 0)))
+    view = np.lib.stride_tricks.sliding_window_view(x, (height, width), axis=(2, 3))
+    view = view[:, :, ::stride, ::stride].transpose(0, 1, 2, 3, 5, 6, 4)
+    return view.reshape(*view.shape[:4], -1)
+
+
+def patches_backward(xp, dp, window, shape):
+    """Override of ``patches_backward``: added up in place."""
+    height, width, stride, top, bottom, left, right = window
+    M, n, H, W, C = shape
+    dx = np.zeros((M, n, H + top + bottom, W + left + right, C), dp.dtype)
+    parts = dp.reshape(*dp.shape[:4], height, width, C)
+    for i in range(height):
+        rows = slice(i, i + stride * dp.shape[2], stride)
+        for j in range(width):
+            dx[:, :, rows, j : j + stride * dp.shape[3] : stride] += parts[:, :, :, :, i, j]
+    return dx[:, :, top : top + H, left : left + W]
 
 
 def loss_along(xp, loss, raw, change, step, y, w):
-    """Twin of ``objective.loss_along``: by blocks of rows, whose passes stay in the cache."""
+    """Override of ``objective.loss_along``: by blocks of rows, whose passes stay in the cache."""
     (M, n, k), dtype = raw.shape, raw.dtype
     rows = max(1, CACHED // (M * k))
     new_raw, dz = (np.empty((M, k, n), dtype).mT for _ in range(2))
     value, slope = np.zeros(M, dtype), np.zeros(M, dtype)
     for start in range(0, n, rows):
         some = slice(start, start + rows)
-        v, new_raw[:, some], dz[:, some], s = objective.loss_along(
+        v, new_raw[:, some], dz[:, some], s = objective.loss_along.__wrapped__(
             xp,
             loss,
             raw[:, some],

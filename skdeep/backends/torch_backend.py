@@ -1,4 +1,4 @@
-"""PyTorch on a CPU or an accelerator. The only file that imports torch."""
+"""PyTorch on a CPU or an accelerator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import torch
 from .. import network
 from ..losses import Loss, identity
 from .base import Backend
+from .torch_backend_convolution import OVERRIDES
 
 
 class TorchBackend(Backend):
@@ -99,11 +100,11 @@ def _devices() -> list[str]:
 
 
 def _mixed_precision(fn, device: str):
-    """Twin of ``network.backpropagate`` with products in bfloat16 and the rest in float32."""
+    """Override of ``network.backpropagate``: products in bfloat16 and the rest in float32."""
 
     def mixed(xp, net, theta, *args):
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-            results = fn(xp, net, theta, *args)
+            results = fn.__wrapped__(xp, net, theta, *args)
         return tuple(None if result is None else result.to(theta.dtype) for result in results)
 
     return mixed
@@ -120,8 +121,8 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
         )
     if full == "mps" and dtype in (None, "float64"):
         raise ValueError("backend='torch:mps' has no float64: pass dtype='float32'.")
-    backend = TorchBackend("torch", full, xp)
+    backend = TorchBackend("torch", full, xp, {**OVERRIDES})
     if dtype == "bfloat16":
         for fn in (network.value_and_grad, network.backpropagate):
-            backend.fused[fn] = _mixed_precision(fn, full)
+            backend.overrides[fn] = _mixed_precision(fn, full)
     return backend

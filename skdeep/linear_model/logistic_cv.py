@@ -5,27 +5,25 @@ from itertools import product
 from numbers import Integral, Number
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import compute_class_weight, metadata_routing
-from sklearn.utils._param_validation import Hidden, Interval, StrOptions
-from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
-    _manual_routing,
-    _raise_for_params,
-    _routing_enabled,
-    process_routing,
-)
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
+from sklearn.utils.validation import validate_data
+
+from .._sklearn import (
+    Hidden,
+    Interval,
+    StrOptions,
     _check_method_params,
     _check_sample_weight,
     _deprecate_positional_args,
-    validate_data,
+    _fit_context,
+    _manual_routing,
+    _raise_for_params,
+    _routing_enabled,
 )
-
 from ..array_api import follows_input
 from ..base import canonical, require_finite, to_host, unchanged_on_error, warn
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS

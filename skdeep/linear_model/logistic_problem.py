@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..network import Network, build, n_parameters
+from ..network import Network, build
 from ..problem import Problem, cancel
 from ..stochastic import STOCHASTIC_SOLVERS, column, settings
 
@@ -204,7 +204,7 @@ def make_problem(
         X=X,
         y=indicators(codes, n_classes, dtype),
         dtype=dtype,
-        theta=np.zeros((M, n_parameters(net)), dtype=dtype) if theta is None else theta,
+        theta=np.zeros((M, net.n_parameters), dtype=dtype) if theta is None else theta,
         net=net,
         hyper={name: np.array(column, dtype="float64") for name, column in columns.items()},
         weights=weights,
@@ -241,7 +241,7 @@ def make_stochastic_problem(
         X=X,
         y=indicators(codes, n_classes, dtype),
         dtype=dtype,
-        theta=np.zeros((1, n_parameters(net)), dtype=dtype) if theta is None else theta,
+        theta=np.zeros((1, net.n_parameters), dtype=dtype) if theta is None else theta,
         net=net,
         hyper=hyper | {"penalty_rows": column(total)},
         options=options,

@@ -13,12 +13,16 @@ from joblib.logger import short_format_time
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.metrics._scorer import _MultimetricScorer
-from sklearn.model_selection._validation import _score
-from sklearn.utils import _safe_indexing, assert_all_finite
-from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params, _num_samples
+from sklearn.utils import assert_all_finite
 
+from .._sklearn import (
+    _check_method_params,
+    _MultimetricScorer,
+    _num_samples,
+    _safe_indexing,
+    _safe_split,
+    _score,
+)
 from ..base import Model
 from ..fitting import Fit, can_wait, complete, share
 from ..interrupts import scope

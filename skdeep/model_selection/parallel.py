@@ -5,9 +5,9 @@ from importlib.util import find_spec
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn import get_config
-from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
 
+from .._sklearn import _fit_and_score
 from ..callbacks import refuse_shared
 from ..interrupts import scope
 from ..linear_model import Perceptron

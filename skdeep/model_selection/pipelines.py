@@ -1,7 +1,8 @@
 """The steps before the last: fitted once for all candidates that share them."""
 
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metadata_routing import _routing_enabled
+
+from .._sklearn import _routing_enabled
 
 
 def final_step(estimator):

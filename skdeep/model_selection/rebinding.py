@@ -5,7 +5,7 @@ from functools import update_wrapper
 from textwrap import dedent, indent
 from types import FunctionType
 
-from sklearn.utils._param_validation import validate_params
+from .._sklearn import validate_params
 
 
 def rebind(function: Callable, **names) -> Callable:

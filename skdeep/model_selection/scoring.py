@@ -5,17 +5,17 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassifierMixin
-from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.metrics._scorer import (
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import type_of_target
+
+from .._sklearn import (
+    LinearClassifierMixin,
     _BaseScorer,
     _MultimetricScorer,
     _PassthroughScorer,
     _Scorer,
 )
-from sklearn.utils import assert_all_finite
-from sklearn.utils.multiclass import type_of_target
-
 from ..base import LinearClassifier, dtype_to_predict
 from ..threads import in_threads
 

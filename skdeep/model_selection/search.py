@@ -1,32 +1,47 @@
 """Searches over hyper-parameters in which candidates and folds are one computation."""
 
+from inspect import signature
+
 import numpy as np
 import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 from sklearn import model_selection
-from sklearn.base import _fit_context
-from sklearn.model_selection._search import BaseSearchCV
 
+from .._sklearn import BaseSearchCV, _fit_context
 from ..base import Versioned, unchanged_on_error
 from ..fitting import MAX_MEMORY
 from ..interrupts import scope
+from ..parameters import REQUIRED, Parameter, constraints
 from .parallel import StackedParallel
 from .rebinding import rebind
 
+AS_IN_SCIKIT_LEARN = "As in scikit-learn, like all others but the last."
+MEMORY_OF_STACKS = """
+    Bytes that the stack of models may work on at a time; None is a quarter of what is free on
+    the host or, for models on a GPU, on the device."""
+
+
+def with_max_memory(theirs: type) -> dict[str, Parameter]:
+    """The parameters of a search of scikit-learn's, of the version that is installed, and ours."""
+    rows = {
+        name: Parameter(
+            argument.default,
+            theirs._parameter_constraints[name],
+            text=AS_IN_SCIKIT_LEARN if argument.default is REQUIRED else "",
+            positional=argument.kind is argument.POSITIONAL_OR_KEYWORD,
+        )
+        for name, argument in signature(theirs).parameters.items()
+    }
+    return {**rows, "max_memory": Parameter(None, MAX_MEMORY, "float", MEMORY_OF_STACKS)}
+
+
+def construct(self, max_memory, **given) -> None:
+    """Let scikit-learn's constructor have all that it knows."""
+    self._theirs.__init__(self, **given)
+    self.max_memory = max_memory
+
 
 class StackedSearch(Versioned, BaseSearchCV):
-    """scikit-learn's search, whose fits of our models run together.
-
-    Parameters
-    ----------
-    max_memory : float, default=None
-        Bytes that the stack of models may work on at a time; None is a quarter of what is free on
-        the host or, for models on a GPU, on the device.
-    """
-
-    _parameter_constraints: dict = {
-        **BaseSearchCV._parameter_constraints,
-        "max_memory": MAX_MEMORY,
-    }
+    """scikit-learn's search, whose fits of our models run together."""
 
     _fit = rebind(BaseSearchCV.fit, Parallel=StackedParallel)
 
@@ -75,39 +90,15 @@ class GridSearchCV(model_selection.GridSearchCV, StackedSearch):
     0.98
     """
 
-    _parameter_constraints: dict = {
-        **model_selection.GridSearchCV._parameter_constraints,
-        "max_memory": StackedSearch._parameter_constraints["max_memory"],
-    }
+    _theirs = model_selection.GridSearchCV
+    _parameters = with_max_memory(_theirs)
+    _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
-        self,
-        estimator,
-        param_grid,
-        *,
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        error_score=np.nan,
-        return_train_score=False,
-        max_memory=None,
-    ):
-        super().__init__(
-            estimator,
-            param_grid,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.max_memory = max_memory
+        self, estimator, param_grid, *, scoring=None, n_jobs=None, refit=True, cv=None, verbose=0,
+        pre_dispatch="2*n_jobs", error_score=np.nan, return_train_score=False, max_memory=None,
+    ):  # fmt: skip
+        construct(**locals())
 
 
 class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
@@ -146,43 +137,16 @@ class RandomizedSearchCV(model_selection.RandomizedSearchCV, StackedSearch):
     10
     """
 
-    _parameter_constraints: dict = {
-        **model_selection.RandomizedSearchCV._parameter_constraints,
-        "max_memory": StackedSearch._parameter_constraints["max_memory"],
-    }
+    _theirs = model_selection.RandomizedSearchCV
+    _parameters = with_max_memory(_theirs)
+    _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
-        self,
-        estimator,
-        param_distributions,
-        *,
-        n_iter=10,
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        max_memory=None,
-    ):
-        super().__init__(
-            estimator,
-            param_distributions,
-            n_iter=n_iter,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.max_memory = max_memory
+        self, estimator, param_distributions, *, n_iter=10, scoring=None, n_jobs=None, refit=True,
+        cv=None, verbose=0, pre_dispatch="2*n_jobs", random_state=None, error_score=np.nan,
+        return_train_score=False, max_memory=None,
+    ):  # fmt: skip
+        construct(**locals())
 
 
 class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
@@ -220,49 +184,17 @@ class HalvingGridSearchCV(model_selection.HalvingGridSearchCV, StackedSearch):
     [4, 2]
     """
 
-    _parameter_constraints: dict = {
-        **model_selection.HalvingGridSearchCV._parameter_constraints,
-        "max_memory": StackedSearch._parameter_constraints["max_memory"],
-    }
+    _theirs = model_selection.HalvingGridSearchCV
+    _parameters = with_max_memory(_theirs)
+    _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
-        self,
-        estimator,
-        param_grid,
-        *,
-        factor=3,
-        resource="n_samples",
-        max_resources="auto",
-        min_resources="exhaust",
-        aggressive_elimination=False,
-        cv=5,
-        scoring=None,
-        refit=True,
-        error_score=np.nan,
-        return_train_score=True,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
+        self, estimator, param_grid, *, factor=3, resource="n_samples", max_resources="auto",
+        min_resources="exhaust", aggressive_elimination=False, cv=5, scoring=None, refit=True,
+        error_score=np.nan, return_train_score=True, random_state=None, n_jobs=None, verbose=0,
         max_memory=None,
-    ):
-        super().__init__(
-            estimator,
-            param_grid,
-            factor=factor,
-            resource=resource,
-            max_resources=max_resources,
-            min_resources=min_resources,
-            aggressive_elimination=aggressive_elimination,
-            cv=cv,
-            scoring=scoring,
-            refit=refit,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.max_memory = max_memory
+    ):  # fmt: skip
+        construct(**locals())
 
 
 class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch):
@@ -301,48 +233,14 @@ class HalvingRandomSearchCV(model_selection.HalvingRandomSearchCV, StackedSearch
     2
     """
 
-    _parameter_constraints: dict = {
-        **model_selection.HalvingRandomSearchCV._parameter_constraints,
-        "max_memory": StackedSearch._parameter_constraints["max_memory"],
-    }
+    _theirs = model_selection.HalvingRandomSearchCV
+    _parameters = with_max_memory(_theirs)
+    _parameter_constraints: dict = constraints(_parameters)
 
     def __init__(
-        self,
-        estimator,
-        param_distributions,
-        *,
-        n_candidates="exhaust",
-        factor=3,
-        resource="n_samples",
-        max_resources="auto",
-        min_resources="smallest",
-        aggressive_elimination=False,
-        cv=5,
-        scoring=None,
-        refit=True,
-        error_score=np.nan,
-        return_train_score=True,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-        max_memory=None,
-    ):
-        super().__init__(
-            estimator,
-            param_distributions,
-            n_candidates=n_candidates,
-            factor=factor,
-            resource=resource,
-            max_resources=max_resources,
-            min_resources=min_resources,
-            aggressive_elimination=aggressive_elimination,
-            cv=cv,
-            scoring=scoring,
-            refit=refit,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.max_memory = max_memory
+        self, estimator, param_distributions, *, n_candidates="exhaust", factor=3,
+        resource="n_samples", max_resources="auto", min_resources="smallest",
+        aggressive_elimination=False, cv=5, scoring=None, refit=True, error_score=np.nan,
+        return_train_score=True, random_state=None, n_jobs=None, verbose=0, max_memory=None,
+    ):  # fmt: skip
+        construct(**locals())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..fitting import MEMORY_SHARE, Fit, free_host_memory
-from ..neural_network.multilayer import BaseMultilayerPerceptron
+from ..neural_network.base import BaseNetwork
 
 
 def can_share(tasks, max_memory: float | None) -> bool:
@@ -17,7 +17,7 @@ def can_share(tasks, max_memory: float | None) -> bool:
     if not (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "iuf"):
         return False
     if not all(
-        isinstance(task.estimator, BaseMultilayerPerceptron)
+        isinstance(task.estimator, BaseNetwork)
         and task.estimator.backend not in ("auto", "numpy")
         and task.X is X
         and task.y is y

@@ -1,7 +1,6 @@
 """scikit-learn's cross-validation functions, with the fits of our models run together."""
 
-from sklearn.model_selection import _validation
-
+from .._sklearn import _validation
 from .parallel import StackedParallel
 from .rebinding import rebind_validated
 

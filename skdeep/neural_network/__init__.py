@@ -1,7 +1,8 @@
-"""Multi-layer perceptrons, as in ``sklearn.neural_network``, and the autoencoder."""
+"""Multi-layer perceptrons, as in ``sklearn.neural_network``, other networks, autoencoders."""
 
 from .autoencoder import Autoencoder
 from .classifier import MLPClassifier
+from .layered import NetworkClassifier, NetworkRegressor
 from .regressor import MLPRegressor
 
-__all__ = ["Autoencoder", "MLPClassifier", "MLPRegressor"]
+__all__ = ["Autoencoder", "MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]

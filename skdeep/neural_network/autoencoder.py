@@ -1,26 +1,24 @@
 """The autoencoder: a network that learns a code of its input by reconstructing it."""
 
-from numbers import Real
+from dataclasses import replace
 
 import numpy as np
-from sklearn.base import (
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-    clone,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.metrics import mean_squared_error
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import network
+from .._sklearn import _fit_context
 from ..array_api import follows_input
 from ..base import to_host
-from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers, column
+from ..parameters import constraints, store
+from ..regularization import GaussianNoise, MaskingNoise
+from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers, is_stochastic
 from .multilayer import BaseMultilayerPerceptron
+from .parameters import AUTOENCODER
 
-# Moderate levels of each kind of noise, for features in [0, 1].
-NOISE_LEVELS = {"gaussian": 0.15, "masking": 0.25}
+# The kinds of noise, and a moderate level of each for features in [0, 1].
+NOISES = {"gaussian": (GaussianNoise, 0.15), "masking": (MaskingNoise, 0.25)}
 
 
 def negative_mean_squared_error(truth, predicted, sample_weight=None):
@@ -56,9 +54,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
     layerwise : bool, default=False
         Whether the layers are first trained one by one, each on the code of those before it
         (Bengio et al., 2007), and then together.
-    solver : str, default='adam'
+    solver : str or Optimizer, default='adam'
         'lbfgs' is a quasi-Newton method on all rows at once, without noise; 'sgd', 'adam',
-        'adamw', 'adagrad', 'adadelta' and 'rmsprop' train on mini-batches.
+        'adamw', 'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see
+        ``skdeep.optimizers``) train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.
@@ -80,9 +79,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the validation split and the batches. The same on every
         backend.
-    tol : float, default=1e-4
+    tol : float, default=0.0001
         Training stops when the loss, or the validation score, has not improved by this much for
-        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds it.
+        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
+        it.
     verbose : bool, default=False
         Whether to print the loss of each epoch.
     warm_start : bool, default=False
@@ -121,6 +121,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         Bound of the gradient's norm.
     max_norm : float or None, default=None
         Bound of the norm of each unit's incoming weights.
+    regularizers : list of Regularizer or None, default=None
+        Entries of ``skdeep.regularization``, or your own, beside those that other parameters ask
+        for.
     scoring : str, callable or None, default=None
         Score of the held-out rows; None means the one of ``score``.
     rho : float, default=0.9
@@ -181,19 +184,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
     ((1797, 30), (1797, 64))
     """
 
-    _parameter_constraints: dict = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "loss": [
-            StrOptions({"squared_error", "absolute_error", "huber", "log_loss"}),
-            HasMethods(["value_and_grad", "predict"]),
-        ],
-        "tied_weights": ["boolean"],
-        "noise": [StrOptions({"gaussian", "masking"}), None],
-        "noise_level": [Interval(Real, 0, None, closed="left"), None],
-        "layerwise": ["boolean"],
-    }
-    for _other in ("n_members", "pretraining"):
-        del _parameter_constraints[_other]
+    _parameters = AUTOENCODER
+    _parameter_constraints: dict = constraints(AUTOENCODER)
     # One network, and nothing that comes before it.
     n_members = 1
     pretraining = None
@@ -201,85 +193,17 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
     _default_metric = staticmethod(negative_mean_squared_error)
 
     def __init__(
-        self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        loss="squared_error",
-        tied_weights=False,
-        noise=None,
-        noise_level=None,
-        layerwise=False,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        weight_init="auto",
-        dropout=0.0,
-        batch_norm=False,
-        l1_ratio=0.0,
-        clip_norm=None,
-        max_norm=None,
-        scoring=None,
-        rho=0.9,
-        backend="auto",
+        self, hidden_layer_sizes=(100,), activation="relu", *, loss="squared_error",
+        tied_weights=False, noise=None, noise_level=None, layerwise=False, solver="adam",
+        alpha=0.0001, batch_size="auto", learning_rate="constant", learning_rate_init=0.001,
+        power_t=0.5, max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False,
+        warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
+        validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
+        max_fun=15000, weight_init="auto", dropout=0.0, batch_norm=False, l1_ratio=0.0,
+        clip_norm=None, max_norm=None, regularizers=None, scoring=None, rho=0.9, backend="auto",
         dtype=None,
-    ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.tied_weights = tied_weights
-        self.noise = noise
-        self.noise_level = noise_level
-        self.layerwise = layerwise
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.weight_init = weight_init
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.max_norm = max_norm
-        self.scoring = scoring
-        self.rho = rho
-        self.backend = backend
-        self.dtype = dtype
+    ):  # fmt: skip
+        store(**locals())
 
     def _loss(self):
         return "binary_log_loss" if self.loss == "log_loss" else self.loss
@@ -299,17 +223,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             raise ValueError("hidden_layer_sizes must name at least one layer, the code.")
         return [*encoder, *encoder[-2::-1]]
 
-    def _activations(self, units):
-        # n encoder layers make 2 n + 1 layers of units.
-        encoder = super()._activations(range(len(units) // 2 + 2))
+    def _activations(self, n_hidden):
+        encoder = super()._activations((n_hidden + 1) // 2)
         return [*encoder, *encoder[-2::-1]]
 
-    def _network(self, units, backend):
-        return super()._network(units, backend)._replace(tied=self.tied_weights)
+    def _network(self, shape, layers, backend):
+        return replace(super()._network(shape, layers, backend), tied=self.tied_weights)
 
     def _check_solver(self, X_val):
         super()._check_solver(X_val)
-        if self.noise is not None and self.solver not in STOCHASTIC_SOLVERS:
+        if self.noise is not None and not is_stochastic(self.solver):
             raise ValueError(
                 f"noise={self.noise!r} cannot be used with solver={self.solver!r}: choose one of "
                 f"{', '.join(STOCHASTIC_SOLVERS)}."
@@ -320,22 +243,21 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             )
 
     def _noise_level(self) -> float:
-        return NOISE_LEVELS[self.noise] if self.noise_level is None else self.noise_level
+        return NOISES[self.noise][1] if self.noise_level is None else self.noise_level
 
-    def _stochastic_settings(self, net, n_rows, incremental):
-        hyper, options = super()._stochastic_settings(net, n_rows, incremental)
-        if self.noise is not None and self._noise_level() > 0:
-            hyper["noise_level"] = column(self._noise_level())
-            options["noise"] = self.noise
-        return hyper, options
+    def _regularizers(self):
+        disturbed = self.noise is not None and self._noise_level() > 0
+        noise = [NOISES[self.noise][0](self._noise_level())] if disturbed else []
+        return [*noise, *super()._regularizers()]
 
     def _initial_theta(self, net, rngs, X, sample_weight):
         theta = super()._initial_theta(net, rngs, X, sample_weight)
         if not self.layerwise:
             return theta
-        weights, intercepts = network.layers(np, net, theta)
+        weights = network.matrices(np, net, theta)
+        intercepts = network.of_role(np, net, theta, "intercept")
         n_layers, codes = len(weights), X
-        activations = self._activations(net.units)
+        activations = self._activations(len(net.activations))
         for i, units in enumerate(super()._hidden_units()):
             shallow = clone(self).set_params(
                 hidden_layer_sizes=units,
@@ -351,18 +273,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             for layer, W, b in zip(
                 (i, n_layers - 1 - i), shallow.coefs_, shallow.intercepts_, strict=True
             ):
-                weights[layer][0], intercepts[layer][0, 0] = W, b
+                weights[layer][0], intercepts[layer][0] = W, b
         return theta
-
-    def _theta(self):
-        if not self.tied_weights:
-            return super()._theta()
-        stored = self.coefs_
-        self.coefs_ = stored[: len(stored) // 2]
-        try:
-            return super()._theta()
-        finally:
-            self.coefs_ = stored
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, *, X_val=None):

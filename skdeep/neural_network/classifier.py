@@ -1,27 +1,24 @@
 """The multi-layer perceptron as a classifier."""
 
-from numbers import Real
-
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import (
-    _check_partial_fit_first_call,
-    type_of_target,
-    unique_labels,
-)
+from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from .._sklearn import _check_partial_fit_first_call, _fit_context
 from ..array_api import follows_input
 from ..base import logarithms, unchanged_on_error
 from ..losses import sigmoid, softmax
+from ..parameters import constraints, store
 from ..stochastic import OfStochasticSolvers
+from .base import BaseNetwork
 from .multilayer import BaseMultilayerPerceptron
+from .parameters import CLASSIFIER
 
 LINKS = {"hinge": "margin", "squared_error": "logistic"}
 # Links that give probabilities; of None it is either.
@@ -30,7 +27,9 @@ PROBABLE = (None, "logistic", "softmax")
 
 def link_of(loss) -> str | None:
     """The output's activation as the parameter has it; None if that depends on the classes."""
-    return getattr(loss, "out_activation", None) or LINKS.get(loss)
+    if hasattr(loss, "value_and_grad"):
+        return getattr(loss, "out_activation", "identity")
+    return LINKS.get(loss) if isinstance(loss, str) else None
 
 
 def has_probabilities(estimator) -> bool:
@@ -53,268 +52,8 @@ def has_scores_alone(estimator) -> bool:
     return True
 
 
-@follows_input(reference="_first_coef")
-class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
-    """Multi-layer perceptron that minimises the log-loss.
-
-    Binary, multi-class and multi-label targets are recognised from ``y``.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
-        Units of each hidden layer.
-    activation : str, Activation or list of them, default='relu'
-        Activation of the hidden layers, one for all or a list with one for each: 'identity',
-        'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
-        'mish', or an entry of your own (see ``skdeep.activations``).
-    solver : str, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta' and 'rmsprop' train on mini-batches.
-    alpha : float, default=0.0001
-        Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
-        training) when added to the loss.
-    batch_size : int or 'auto', default='auto'
-        Rows of a mini-batch; 'auto' means ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : str or callable, default='constant'
-        Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
-        ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
-        progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
-    learning_rate_init : float, default=0.001
-        Initial learning rate of the mini-batch solvers.
-    power_t : float, default=0.5
-        Exponent of ``learning_rate='invscaling'``.
-    max_iter : int, default=200
-        Maximum number of epochs, or of iterations of 'lbfgs'.
-    shuffle : bool, default=True
-        Whether to shuffle the rows in each epoch.
-    random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the validation split and the batches. The same on every
-        backend.
-    tol : float, default=1e-4
-        Training stops when the loss, or the validation score, has not improved by this much for
-        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds it.
-    verbose : bool, default=False
-        Whether to print the loss of each epoch.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from the previous solution.
-    momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
-    nesterovs_momentum : bool, default=True
-        Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out, from 0 to 1.
-    beta_1 : float, default=0.9
-        Decay of Adam's first moment, in [0, 1).
-    beta_2 : float, default=0.999
-        Decay of Adam's second moment, in [0, 1).
-    epsilon : float, default=1e-8
-        What keeps Adam from dividing by zero.
-    n_iter_no_change : int, default=10
-        Epochs without improvement that are tolerated.
-    max_fun : int, default=15000
-        Maximum number of evaluations of the loss, for 'lbfgs'.
-    loss : str, Loss or callable, default='log_loss'
-        'log_loss', 'hinge' (with ``decision_function`` in place of probabilities),
-        'squared_error' on sigmoid outputs, an entry of your own (see ``skdeep.losses``), or on
-        torch a function of scores and indicators that returns each row's loss. Of the scores of
-        such a function the softmax are the probabilities, or the sigmoid of each if there are two
-        classes or several labels. An entry has probabilities if its ``out_activation`` is
-        'softmax' or 'logistic'; what its ``predict`` gives means the class above one half.
-    class_weight : dict, 'balanced' or None, default=None
-        Weights of the classes, which multiply those of the samples.
-    label_smoothing : float, default=0.0
-        How far indicators are moved towards even odds, in [0, 1).
-    weight_init : str or callable, default='auto'
-        Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
-        ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
-    dropout : float or array-like of rates, default=0.0
-        Rate at which units are dropped in training: of all hidden layers, or one for each, with
-        one for the input before them if wanted. Predictions drop nothing.
-    batch_norm : bool, default=False
-        Whether hidden layers are normalised over the batch before their activation.
-    l1_ratio : float, default=0.0
-        Share of the L1 norm in the penalty, from 0 to 1.
-    clip_norm : float or None, default=None
-        Bound of the gradient's norm.
-    max_norm : float or None, default=None
-        Bound of the norm of each unit's incoming weights.
-    scoring : str, callable or None, default=None
-        Score of the held-out rows; None means the one of ``score``.
-    n_members : int, default=1
-        Networks to train as one stack and average in prediction. With more than one, fitted
-        arrays lead with an axis of members and curves are lists of them.
-    pretraining : Autoencoder or None, default=None
-        Its hidden layers, trained on ``X`` with the units of this network, are the start.
-    rho : float, default=0.9
-        Decay of the squared gradients in 'rmsprop' and 'adadelta', in [0, 1).
-    backend : str, default='auto'
-        Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
-        a registered name. 'auto' follows the data.
-    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
-        Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
-        needs torch.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    backend_ : str
-        What the model was fitted on, such as 'torch:cuda:0'.
-    coefs_ : list of ndarray of shape (fan_in, fan_out)
-        Weights of each layer.
-    intercepts_ : list of ndarray of shape (fan_out,)
-        Intercepts of each layer.
-    loss_ : float
-        Loss of the last epoch, the penalty included.
-    best_loss_ : float or None
-        Smallest loss of an epoch; None under early stopping. Not set by 'lbfgs'.
-    loss_curve_ : list of float
-        Loss of each epoch. Not set by 'lbfgs'.
-    history_ : dict of lists
-        What each epoch of mini-batch training did: ``loss``, ``learning_rate``, ``seconds``, of its
-        last batch ``gradient_norm`` and ``mean_activation`` layer by layer, and with held-out rows
-        ``validation_loss`` and ``validation_score``.
-    validation_scores_ : list of float or None
-        Score of each epoch on the held-out rows; None without early stopping.
-    best_validation_score_ : float or None
-        The best of them.
-    n_iter_ : int
-        Epochs or iterations done.
-    t_ : int
-        Rows seen in training.
-    n_layers_ : int
-        Number of layers, input and output included.
-    n_outputs_ : int
-        Number of outputs.
-    out_activation_ : str
-        Activation of the output layer.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, if ``X`` had names that are all strings.
-
-    See Also
-    --------
-    MLPRegressor : The same for regression.
-
-    References
-    ----------
-    D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
-    errors", Nature 323, 1986.
-
-    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010.
-
-    D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import make_classification
-    >>> from skdeep.neural_network import MLPClassifier
-    >>> X, y = make_classification(n_samples=100, random_state=1)
-    >>> clf = MLPClassifier(random_state=1, max_iter=300).fit(X, y)
-    >>> clf.predict_proba(X[:2]).shape
-    (2, 2)
-    >>> clf.score(X, y) > 0.9
-    True
-    """
-
-    _parameter_constraints: dict = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "loss": [
-            StrOptions({"log_loss", "hinge", "squared_error"}),
-            HasMethods(["value_and_grad", "predict"]),
-            callable,
-        ],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-    }
-
-    def __init__(
-        self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        loss="log_loss",
-        class_weight=None,
-        label_smoothing=0.0,
-        weight_init="auto",
-        dropout=0.0,
-        batch_norm=False,
-        l1_ratio=0.0,
-        clip_norm=None,
-        max_norm=None,
-        scoring=None,
-        n_members=1,
-        pretraining=None,
-        rho=0.9,
-        backend="auto",
-        dtype=None,
-    ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.loss = loss
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
-        self.weight_init = weight_init
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.max_norm = max_norm
-        self.scoring = scoring
-        self.n_members = n_members
-        self.pretraining = pretraining
-        self.rho = rho
-        self.backend = backend
-        self.dtype = dtype
+class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
+    """Part of the networks that classify."""
 
     @property
     def _multiclass(self) -> bool:
@@ -522,3 +261,195 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+@follows_input(reference="_first_coef")
+class MLPClassifier(BaseMultilayerPerceptron, BaseNetworkClassifier):
+    """Multi-layer perceptron that minimises the log-loss.
+
+    Binary, multi-class and multi-label targets are recognised from ``y``.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
+        Units of each hidden layer.
+    activation : str, Activation or list of them, default='relu'
+        Activation of the hidden layers, one for all or a list with one for each: 'identity',
+        'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
+        'mish', or an entry of your own (see ``skdeep.activations``).
+    solver : str or Optimizer, default='adam'
+        'lbfgs' is a quasi-Newton method on all rows at once; 'sgd', 'adam', 'adamw',
+        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
+        train on mini-batches.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
+        training) when added to the loss.
+    batch_size : int or 'auto', default='auto'
+        Rows of a mini-batch; 'auto' means ``min(200, n_samples)``. Not used by 'lbfgs'.
+    learning_rate : str or callable, default='constant'
+        Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
+        ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
+        progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
+        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
+    learning_rate_init : float, default=0.001
+        Initial learning rate of the mini-batch solvers.
+    power_t : float, default=0.5
+        Exponent of ``learning_rate='invscaling'``.
+    max_iter : int, default=200
+        Maximum number of epochs, or of iterations of 'lbfgs'.
+    shuffle : bool, default=True
+        Whether to shuffle the rows in each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the validation split and the batches. The same on every
+        backend.
+    tol : float, default=0.0001
+        Training stops when the loss, or the validation score, has not improved by this much for
+        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
+        it.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous solution.
+    momentum : float, default=0.9
+        Momentum of 'sgd', from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
+        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, from 0 to 1.
+    beta_1 : float, default=0.9
+        Decay of Adam's first moment, in [0, 1).
+    beta_2 : float, default=0.999
+        Decay of Adam's second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps Adam from dividing by zero.
+    n_iter_no_change : int, default=10
+        Epochs without improvement that are tolerated.
+    max_fun : int, default=15000
+        Maximum number of evaluations of the loss, for 'lbfgs'.
+    loss : str, Loss or callable, default='log_loss'
+        'log_loss', 'hinge' (with ``decision_function`` in place of probabilities),
+        'squared_error' on sigmoid outputs, an entry of your own (see ``skdeep.losses``), or on
+        torch a function of scores and indicators that returns each row's loss. Of the scores of
+        such a function the softmax are the probabilities, or the sigmoid of each if there are two
+        classes or several labels. An entry has probabilities if its ``out_activation`` is
+        'softmax' or 'logistic'; what its ``predict`` gives means the class above one half.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, which multiply those of the samples.
+    label_smoothing : float, default=0.0
+        How far indicators are moved towards even odds, in [0, 1).
+    weight_init : str or callable, default='auto'
+        Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    dropout : float or array-like of rates, default=0.0
+        Rate at which units are dropped in training: of all hidden layers, or one for each, with
+        one for the input before them if wanted. Predictions drop nothing.
+    batch_norm : bool, default=False
+        Whether hidden layers are normalised over the batch before their activation.
+    l1_ratio : float, default=0.0
+        Share of the L1 norm in the penalty, from 0 to 1.
+    clip_norm : float or None, default=None
+        Bound of the gradient's norm.
+    max_norm : float or None, default=None
+        Bound of the norm of each unit's incoming weights.
+    regularizers : list of Regularizer or None, default=None
+        Entries of ``skdeep.regularization``, or your own, beside those that other parameters ask
+        for.
+    scoring : str, callable or None, default=None
+        Score of the held-out rows; None means the one of ``score``.
+    n_members : int, default=1
+        Networks to train as one stack and average in prediction. With more than one, fitted
+        arrays lead with an axis of members and curves are lists of them.
+    pretraining : Autoencoder or None, default=None
+        Its hidden layers, trained on ``X`` with the units of this network, are the start.
+    rho : float, default=0.9
+        Decay of the squared gradients in 'rmsprop' and 'adadelta', in [0, 1).
+    backend : str, default='auto'
+        Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
+        a registered name. 'auto' follows the data.
+    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
+        Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
+        needs torch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    backend_ : str
+        What the model was fitted on, such as 'torch:cuda:0'.
+    coefs_ : list of ndarray of shape (fan_in, fan_out)
+        Weights of each layer.
+    intercepts_ : list of ndarray of shape (fan_out,)
+        Intercepts of each layer.
+    loss_ : float
+        Loss of the last epoch, the penalty included.
+    best_loss_ : float or None
+        Smallest loss of an epoch; None under early stopping. Not set by 'lbfgs'.
+    loss_curve_ : list of float
+        Loss of each epoch. Not set by 'lbfgs'.
+    history_ : dict of lists
+        What each epoch of mini-batch training did: ``loss``, ``learning_rate``, ``seconds``, of its
+        last batch ``gradient_norm`` and ``mean_activation`` layer by layer, and with held-out rows
+        ``validation_loss`` and ``validation_score``.
+    validation_scores_ : list of float or None
+        Score of each epoch on the held-out rows; None without early stopping.
+    best_validation_score_ : float or None
+        The best of them.
+    n_iter_ : int
+        Epochs or iterations done.
+    t_ : int
+        Rows seen in training.
+    n_layers_ : int
+        Number of layers, input and output included.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Activation of the output layer.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if ``X`` had names that are all strings.
+
+    See Also
+    --------
+    MLPRegressor : The same for regression.
+
+    References
+    ----------
+    D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
+    errors", Nature 323, 1986.
+
+    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010.
+
+    D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skdeep.neural_network import MLPClassifier
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> clf = MLPClassifier(random_state=1, max_iter=300).fit(X, y)
+    >>> clf.predict_proba(X[:2]).shape
+    (2, 2)
+    >>> clf.score(X, y) > 0.9
+    True
+    """
+
+    _parameters = CLASSIFIER
+    _parameter_constraints: dict = constraints(CLASSIFIER)
+
+    def __init__(
+        self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", alpha=0.0001,
+        batch_size="auto", learning_rate="constant", learning_rate_init=0.001, power_t=0.5,
+        max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False, warm_start=False,
+        momentum=0.9, nesterovs_momentum=True, early_stopping=False, validation_fraction=0.1,
+        beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10, max_fun=15000, loss="log_loss",
+        class_weight=None, label_smoothing=0.0, weight_init="auto", dropout=0.0, batch_norm=False,
+        l1_ratio=0.0, clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
+        pretraining=None, rho=0.9, backend="auto", dtype=None,
+    ):  # fmt: skip
+        store(**locals())

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from ..base import canonical, to_host, warn
 from ..problem import Validation, cancel
-from ..stochastic import STOCHASTIC_SOLVERS
+from ..stochastic import is_stochastic
 
 # Ranges and shares are known from so many values on. Of large data so many entries are looked at.
 LEAST_VALUES, ENTRIES = 30, 2**18
@@ -67,7 +67,7 @@ def beyond(rows, others, part: float) -> float:
 
 
 class ScoredOnHeldOutRows:
-    """Part of the multi-layer perceptrons: rows to validate on, given to ``fit`` or split off."""
+    """Part of the networks: rows to validate on, given to ``fit`` or split off."""
 
     def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val, rng):
         """Training rows and the validation on others; None for all rows and for no validation."""
@@ -77,7 +77,7 @@ class ScoredOnHeldOutRows:
             validation = self._given_validation(X_val, y_val)
             warn_of_another_scale(X, validation.X)
             return None, validation
-        if not (self.early_stopping and self.solver in STOCHASTIC_SOLVERS):
+        if not (self.early_stopping and is_stochastic(self.solver)):
             return None, None
         if incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -105,7 +105,7 @@ class ScoredOnHeldOutRows:
         checker = copy.copy(self)
         # A warm start needs all classes in the rows that train; these rows may lack some.
         checker.warm_start = False
-        X_val, y_val = to_host(X_val), to_host(y_val)
+        X_val, y_val = self._table(X_val), to_host(y_val)
         X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
         X_val, y = canonical(X_val), y.reshape(len(y), -1)
         score = self._scorer(X_val, None, self._truth(y), None)

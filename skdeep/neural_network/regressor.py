@@ -1,262 +1,22 @@
 """The multi-layer perceptron as a regressor."""
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import validate_data
 
+from .._sklearn import _fit_context
 from ..array_api import follows_input
-from ..stochastic import STOCHASTIC_SOLVERS, OfStochasticSolvers
+from ..parameters import constraints, store
+from ..stochastic import OfStochasticSolvers
+from .base import BaseNetwork
 from .multilayer import BaseMultilayerPerceptron
+from .parameters import REGRESSOR
 
 
-@follows_input(reference="_first_coef")
-class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
-    """Multi-layer perceptron that minimises the squared error or the Poisson deviance.
-
-    Parameters
-    ----------
-    loss : str, Loss or callable, default='squared_error'
-        'squared_error' (half of it), 'absolute_error', 'huber', 'quantile', 'poisson' (half the
-        deviance under a log link; needs ``y >= 0``), an entry of ``skdeep.losses`` with its own
-        numbers, or on torch a function of predictions and targets that returns each row's loss.
-    hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
-        Units of each hidden layer.
-    activation : str, Activation or list of them, default='relu'
-        Activation of the hidden layers, one for all or a list with one for each: 'identity',
-        'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
-        'mish', or an entry of your own (see ``skdeep.activations``).
-    solver : str, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
-        Marquardt's for small networks and squared errors; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta' and 'rmsprop' train on mini-batches.
-    alpha : float, default=0.0001
-        Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
-        training) when added to the loss.
-    batch_size : int or 'auto', default='auto'
-        Rows of a mini-batch; 'auto' means ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : str or callable, default='constant'
-        Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
-        ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
-        progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
-    learning_rate_init : float, default=0.001
-        Initial learning rate of the mini-batch solvers.
-    power_t : float, default=0.5
-        Exponent of ``learning_rate='invscaling'``.
-    max_iter : int, default=200
-        Maximum number of epochs, or of iterations of 'lbfgs'.
-    shuffle : bool, default=True
-        Whether to shuffle the rows in each epoch.
-    random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the validation split and the batches. The same on every
-        backend.
-    tol : float, default=1e-4
-        Training stops when the loss, or the validation score, has not improved by this much for
-        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
-        it, 'lm' its square.
-    verbose : bool, default=False
-        Whether to print the loss of each epoch.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from the previous solution.
-    momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
-    nesterovs_momentum : bool, default=True
-        Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out, from 0 to 1.
-    beta_1 : float, default=0.9
-        Decay of Adam's first moment, in [0, 1).
-    beta_2 : float, default=0.999
-        Decay of Adam's second moment, in [0, 1).
-    epsilon : float, default=1e-8
-        What keeps Adam from dividing by zero.
-    n_iter_no_change : int, default=10
-        Epochs without improvement that are tolerated.
-    max_fun : int, default=15000
-        Maximum number of evaluations of the loss, for 'lbfgs'.
-    weight_init : str or callable, default='auto'
-        Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
-        ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
-    dropout : float or array-like of rates, default=0.0
-        Rate at which units are dropped in training: of all hidden layers, or one for each, with
-        one for the input before them if wanted. Predictions drop nothing.
-    batch_norm : bool, default=False
-        Whether hidden layers are normalised over the batch before their activation.
-    l1_ratio : float, default=0.0
-        Share of the L1 norm in the penalty, from 0 to 1.
-    clip_norm : float or None, default=None
-        Bound of the gradient's norm.
-    max_norm : float or None, default=None
-        Bound of the norm of each unit's incoming weights.
-    scoring : str, callable or None, default=None
-        Score of the held-out rows; None means the one of ``score``.
-    n_members : int, default=1
-        Networks to train as one stack and average in prediction. With more than one, fitted
-        arrays lead with an axis of members and curves are lists of them.
-    pretraining : Autoencoder or None, default=None
-        Its hidden layers, trained on ``X`` with the units of this network, are the start.
-    rho : float, default=0.9
-        Decay of the squared gradients in 'rmsprop' and 'adadelta', in [0, 1).
-    backend : str, default='auto'
-        Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
-        a registered name. 'auto' follows the data.
-    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
-        Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
-        needs torch.
-
-    Attributes
-    ----------
-    backend_ : str
-        What the model was fitted on, such as 'torch:cuda:0'.
-    coefs_ : list of ndarray of shape (fan_in, fan_out)
-        Weights of each layer.
-    intercepts_ : list of ndarray of shape (fan_out,)
-        Intercepts of each layer.
-    loss_ : float
-        Loss of the last epoch, the penalty included.
-    best_loss_ : float or None
-        Smallest loss of an epoch; None under early stopping. Not set by 'lbfgs'.
-    loss_curve_ : list of float
-        Loss of each epoch. Not set by 'lbfgs'.
-    history_ : dict of lists
-        What each epoch of mini-batch training did: ``loss``, ``learning_rate``, ``seconds``, of its
-        last batch ``gradient_norm`` and ``mean_activation`` layer by layer, and with held-out rows
-        ``validation_loss`` and ``validation_score``.
-    validation_scores_ : list of float or None
-        Score of each epoch on the held-out rows; None without early stopping.
-    best_validation_score_ : float or None
-        The best of them.
-    n_iter_ : int
-        Epochs or iterations done.
-    t_ : int
-        Rows seen in training.
-    n_layers_ : int
-        Number of layers, input and output included.
-    n_outputs_ : int
-        Number of outputs.
-    out_activation_ : str
-        Activation of the output layer.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, if ``X`` had names that are all strings.
-
-    See Also
-    --------
-    MLPClassifier : The same for classification.
-
-    References
-    ----------
-    D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
-    errors", Nature 323, 1986.
-
-    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010.
-
-    D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import make_regression
-    >>> from skdeep.neural_network import MLPRegressor
-    >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
-    >>> MLPRegressor(random_state=1, max_iter=2000, tol=0.1).fit(X, y).score(X, y) > 0.9
-    True
-    """
-
-    _parameter_constraints: dict = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "solver": [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS})],
-        "loss": [
-            StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"}),
-            HasMethods(["value_and_grad", "predict"]),
-            callable,
-        ],
-    }
-
-    def __init__(
-        self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        weight_init="auto",
-        dropout=0.0,
-        batch_norm=False,
-        l1_ratio=0.0,
-        clip_norm=None,
-        max_norm=None,
-        scoring=None,
-        n_members=1,
-        pretraining=None,
-        rho=0.9,
-        backend="auto",
-        dtype=None,
-    ):
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.weight_init = weight_init
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.max_norm = max_norm
-        self.scoring = scoring
-        self.n_members = n_members
-        self.pretraining = pretraining
-        self.rho = rho
-        self.backend = backend
-        self.dtype = dtype
+class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
+    """Part of the networks that predict numbers."""
 
     def _loss(self):
         return self.loss
@@ -340,3 +100,182 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         return self._decode(self._predict_raw(X))
+
+
+@follows_input(reference="_first_coef")
+class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
+    """Multi-layer perceptron that minimises the squared error or the Poisson deviance.
+
+    Parameters
+    ----------
+    loss : str, Loss or callable, default='squared_error'
+        'squared_error' (half of it), 'absolute_error', 'huber', 'quantile', 'poisson' (half the
+        deviance under a log link; needs ``y >= 0``), an entry of ``skdeep.losses`` with its own
+        numbers, or on torch a function of predictions and targets that returns each row's loss.
+    hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
+        Units of each hidden layer.
+    activation : str, Activation or list of them, default='relu'
+        Activation of the hidden layers, one for all or a list with one for each: 'identity',
+        'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
+        'mish', or an entry of your own (see ``skdeep.activations``).
+    solver : str or Optimizer, default='adam'
+        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
+        Marquardt's for small networks and squared errors; 'sgd', 'adam', 'adamw',
+        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
+        train on mini-batches.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
+        training) when added to the loss.
+    batch_size : int or 'auto', default='auto'
+        Rows of a mini-batch; 'auto' means ``min(200, n_samples)``. Not used by 'lbfgs'.
+    learning_rate : str or callable, default='constant'
+        Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
+        ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
+        progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
+        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
+    learning_rate_init : float, default=0.001
+        Initial learning rate of the mini-batch solvers.
+    power_t : float, default=0.5
+        Exponent of ``learning_rate='invscaling'``.
+    max_iter : int, default=200
+        Maximum number of epochs, or of iterations of 'lbfgs'.
+    shuffle : bool, default=True
+        Whether to shuffle the rows in each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the validation split and the batches. The same on every
+        backend.
+    tol : float, default=0.0001
+        Training stops when the loss, or the validation score, has not improved by this much for
+        ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
+        it, 'lm' its square.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous solution.
+    momentum : float, default=0.9
+        Momentum of 'sgd', from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
+        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, from 0 to 1.
+    beta_1 : float, default=0.9
+        Decay of Adam's first moment, in [0, 1).
+    beta_2 : float, default=0.999
+        Decay of Adam's second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps Adam from dividing by zero.
+    n_iter_no_change : int, default=10
+        Epochs without improvement that are tolerated.
+    max_fun : int, default=15000
+        Maximum number of evaluations of the loss, for 'lbfgs'.
+    weight_init : str or callable, default='auto'
+        Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    dropout : float or array-like of rates, default=0.0
+        Rate at which units are dropped in training: of all hidden layers, or one for each, with
+        one for the input before them if wanted. Predictions drop nothing.
+    batch_norm : bool, default=False
+        Whether hidden layers are normalised over the batch before their activation.
+    l1_ratio : float, default=0.0
+        Share of the L1 norm in the penalty, from 0 to 1.
+    clip_norm : float or None, default=None
+        Bound of the gradient's norm.
+    max_norm : float or None, default=None
+        Bound of the norm of each unit's incoming weights.
+    regularizers : list of Regularizer or None, default=None
+        Entries of ``skdeep.regularization``, or your own, beside those that other parameters ask
+        for.
+    scoring : str, callable or None, default=None
+        Score of the held-out rows; None means the one of ``score``.
+    n_members : int, default=1
+        Networks to train as one stack and average in prediction. With more than one, fitted
+        arrays lead with an axis of members and curves are lists of them.
+    pretraining : Autoencoder or None, default=None
+        Its hidden layers, trained on ``X`` with the units of this network, are the start.
+    rho : float, default=0.9
+        Decay of the squared gradients in 'rmsprop' and 'adadelta', in [0, 1).
+    backend : str, default='auto'
+        Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
+        a registered name. 'auto' follows the data.
+    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default=None
+        Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
+        needs torch.
+
+    Attributes
+    ----------
+    backend_ : str
+        What the model was fitted on, such as 'torch:cuda:0'.
+    coefs_ : list of ndarray of shape (fan_in, fan_out)
+        Weights of each layer.
+    intercepts_ : list of ndarray of shape (fan_out,)
+        Intercepts of each layer.
+    loss_ : float
+        Loss of the last epoch, the penalty included.
+    best_loss_ : float or None
+        Smallest loss of an epoch; None under early stopping. Not set by 'lbfgs'.
+    loss_curve_ : list of float
+        Loss of each epoch. Not set by 'lbfgs'.
+    history_ : dict of lists
+        What each epoch of mini-batch training did: ``loss``, ``learning_rate``, ``seconds``, of its
+        last batch ``gradient_norm`` and ``mean_activation`` layer by layer, and with held-out rows
+        ``validation_loss`` and ``validation_score``.
+    validation_scores_ : list of float or None
+        Score of each epoch on the held-out rows; None without early stopping.
+    best_validation_score_ : float or None
+        The best of them.
+    n_iter_ : int
+        Epochs or iterations done.
+    t_ : int
+        Rows seen in training.
+    n_layers_ : int
+        Number of layers, input and output included.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Activation of the output layer.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if ``X`` had names that are all strings.
+
+    See Also
+    --------
+    MLPClassifier : The same for classification.
+
+    References
+    ----------
+    D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
+    errors", Nature 323, 1986.
+
+    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010.
+
+    D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from skdeep.neural_network import MLPRegressor
+    >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
+    >>> MLPRegressor(random_state=1, max_iter=2000, tol=0.1).fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    _parameters = REGRESSOR
+    _parameter_constraints: dict = constraints(REGRESSOR)
+
+    def __init__(
+        self, loss="squared_error", hidden_layer_sizes=(100,), activation="relu", *, solver="adam",
+        alpha=0.0001, batch_size="auto", learning_rate="constant", learning_rate_init=0.001,
+        power_t=0.5, max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False,
+        warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
+        validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
+        max_fun=15000, weight_init="auto", dropout=0.0, batch_norm=False, l1_ratio=0.0,
+        clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
+        pretraining=None, rho=0.9, backend="auto", dtype=None,
+    ):  # fmt: skip
+        store(**locals())

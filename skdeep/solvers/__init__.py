@@ -17,13 +17,40 @@ class Solver(NamedTuple):
     memory : callable
         ``memory(problem) -> float``: bytes that one model of the stack works on; stacks are cut so
         that they fit.
+    reads : callable, optional
+        ``reads(problem) -> (hyper, options)``: the names of all hyper-parameters and options that
+        it reads. Others are refused.
+    needs : tuple of str, optional
+        What it calls of a loss, as "hessian".
     """
 
     solve: Callable[[Any, Problem], Result]
     memory: Callable[[Problem], float]
+    reads: Callable[[Problem], tuple[set[str], set[str]]] | None = None
+    needs: tuple[str, ...] = ()
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError for a problem that does not fit, before anything is computed."""
+        name, net = problem.solver, problem.net
+        for part in self.needs:
+            if net is not None and getattr(net.loss, part, None) is None:
+                raise ValueError(
+                    f"solver={name!r} needs a loss with {part}: {net.loss!r} has none."
+                )
+        if self.reads is None:
+            return
+        for kind, given, known in zip(
+            ("hyper-parameter", "option"), (problem.hyper, problem.options), self.reads(problem)
+        ):
+            # How many threads there are is for whoever looks.
+            for unknown in sorted(set(given) - set(known) - {"n_jobs"}):
+                raise ValueError(
+                    f"solver={name!r} has no {kind} {unknown!r}: it reads "
+                    f"{', '.join(sorted(known)) or 'none'}."
+                )
 
 
-# Name in Problem.solver -> module here with functions `solve` and `memory`.
+# Name in Problem.solver -> module here with `solve` and `memory`, and perhaps `reads` and `NEEDS`.
 SOLVERS: dict[str, str | Solver] = {
     "minibatch": "minibatch",
     "lbfgs": "lbfgs",
@@ -40,5 +67,10 @@ def get_solver(name: str) -> Solver:
     solver = SOLVERS[name]
     if isinstance(solver, str):
         module = import_module(f".{solver}", __name__)
-        solver = SOLVERS[name] = Solver(module.solve, module.memory)
+        solver = SOLVERS[name] = Solver(
+            module.solve,
+            module.memory,
+            getattr(module, "reads", None),
+            getattr(module, "NEEDS", ()),
+        )
     return solver

@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from ..network import affine_backward, forward, n_weights
+from ..layers.dense import affine_backward
+from ..network import forward
+from ..overrides import chosen
 from .objective import LinearObjective, Point, shift_invariant
 from .whitening import BLOCK, MAX_FEATURES, MIN_ROWS, inverse_root
 
@@ -27,7 +29,7 @@ class Centre(NamedTuple):
         """That of the rows; of no features where the intercept is not free to take the shift up."""
         xp, net, (X, *_, decay) = objective.xp, objective.net, objective.data
         one = xp.ones_like(decay[0, : X.shape[1]])
-        if not net.intercept or bool(xp.any(decay[:, n_weights(net) :] > 0)):
+        if not net.intercept or bool(xp.any(decay[:, net.n_weights :] > 0)):
             return cls(xp.zeros_like(one), one)
         mean = sum(xp.sum(rows, axis=0) for _, rows in row_blocks(X, X.shape[1])) / X.shape[0]
         largest = xp.zeros_like(mean)
@@ -105,9 +107,9 @@ def hessian(objective: LinearObjective, point: Point, centre: Centre | None = No
     """The Hessian, of shape (M, P, P), in theta's order: features before outputs."""
     xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
     k, M = net.units[1], point.theta.shape[0]
-    predicted = net.loss.predict(xp, point.raw)
+    predicted = chosen(xp, net.loss.predict)(xp, point.raw)
     pairs = [(i, j) for i in range(k) for j in range(i + 1)]
-    h = xp.stack([net.loss.hessian(xp, predicted, w, i, j) for i, j in pairs], axis=1)
+    h = xp.stack([chosen(xp, net.loss.hessian)(xp, predicted, w, i, j) for i, j in pairs], axis=1)
     H = gram(xp, X, xp.reshape(h, (M * len(pairs), X.shape[0])), net.intercept, centre)
     q = H.shape[-1]
     H = xp.reshape(H, (M, len(pairs), q, q))
@@ -149,7 +151,7 @@ class Products(NamedTuple):
     @classmethod
     def at(cls, objective: LinearObjective, point: Point) -> "Products":
         xp, net, data = objective.xp, objective.net, objective.data
-        predicted = net.loss.predict(xp, point.raw)
+        predicted = chosen(xp, net.loss.predict)(xp, point.raw)
         h = diagonal(xp, net.loss, predicted, xp.abs(data.w))
         rows = carriers(xp, xp.max(h, axis=(0, 1)), 0.01)
         # Gathering rows costs about as much as a product with them.
@@ -172,16 +174,17 @@ class Products(NamedTuple):
         """Hessian times v, both of shape (M, P)."""
         xp, net, decay = self.objective.xp, self.objective.net, self.objective.data.decay
         size_X, size_w = self.sizes
-        is_weight = xp.arange(v.shape[1], device=v.device) < n_weights(net)
+        is_weight = xp.arange(v.shape[1], device=v.device) < net.n_weights
         unit = xp.where(is_weight, size_X * xp.ones_like(v[:1, :]), 1.0)
         scaled = unit * v
         size = xp.max(xp.abs(scaled), axis=1, keepdims=True)
         size = xp.where(size > 0, size, 1.0)
         dz = forward(xp, net, xp.astype(scaled / size, xp.float32), self.X)
+        product = chosen(xp, net.loss.hessian_product)
         for cut in cuts(dz.shape[1], dz.shape[0] * dz.shape[2]):
             predicted, change = self.predicted[:, cut, :], dz[:, cut, :]
             w = self.w if self.w.shape[1] == 1 else self.w[:, cut]
-            dz[:, cut, :] = net.loss.hessian_product(xp, predicted, w, change)
+            dz[:, cut, :] = product(xp, predicted, w, change)
         parts = [xp.reshape(affine_backward(xp, self.X, dz), (v.shape[0], -1))]
         if net.intercept:
             parts.append(xp.sum(dz, axis=-2))
@@ -210,7 +213,7 @@ def _single(xp, X, rows, size):
 def diagonal(xp, loss, predicted, w):
     """Row weights times second derivatives with respect to each output's own score, (M, k, n)."""
     outputs = range(predicted.shape[-1])
-    return xp.stack([loss.hessian(xp, predicted, w, i, i) for i in outputs], axis=1)
+    return xp.stack([chosen(xp, loss.hessian)(xp, predicted, w, i, i) for i in outputs], axis=1)
 
 
 class Blocks(NamedTuple):
@@ -244,7 +247,7 @@ class Blocks(NamedTuple):
     def at(cls, objective: LinearObjective, point: Point) -> "Blocks":
         xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
         (p, k), M = net.units, point.theta.shape[0]
-        h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), xp.abs(w))
+        h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), xp.abs(w))
         total = xp.sum(h, axis=2, keepdims=True)
         tiny = float(xp.finfo(total.dtype).smallest_normal)
         flat = xp.reshape(h, (M * k, -1))

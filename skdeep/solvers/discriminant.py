@@ -445,3 +445,9 @@ def _common(xp, group: Group, options) -> dict:
 
 
 RULES = {"lsqr": lsqr, "eigen": eigen, "svd": svd}
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    hyper = {"shrinkage", "tol", "priors"}
+    return hyper, {"rule", "n_classes", "covariance", "store_covariance", "project"}

@@ -14,7 +14,7 @@ from . import exact_newton, truncated_newton
 from .objective import make_objective, without_common_part
 from .precision import in_double, needs_double, tells_apart
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
-from .run import SHARE, SHARE_LARGE, Run, largest
+from .run import FULL_BATCH, SHARE, SHARE_LARGE, Run, largest
 from .scaling import limit, moderated
 from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 
@@ -291,3 +291,8 @@ def memory(problem: Problem) -> float:
     if not problem.net.activations and exact_newton.pays(problem):
         basis += 4 * P * P + n * units * (units + 1) / 2
     return np.dtype(problem.dtype).itemsize * (n * (8.0 * units + 2) + (2 * MEMORY + 8) * P + basis)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    return FULL_BATCH, set()

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..losses import squared_error
-from ..network import Network, affine, forward, layers
+from ..network import Network, forward, shaped, split
+from ..overrides import chosen
 from ..problem import Problem, Result
 from .objective import Data, Point, load, take_data, take_point
-from .run import Run
+from .run import FULL_BATCH, Run
 
 # The first damping; one is as large as the curvature itself.
 FIRST_DAMPING = 1e-3
@@ -83,31 +84,27 @@ def jacobian(xp, net: Network, theta, X, seed):
     [2.0, 5.0, 1.0]
     """
     M, n, k = theta.shape[0], X.shape[0], net.units[-1]
-    weights, intercepts = layers(xp, net, theta)
-    inputs, saved = [X[None, ...]], []
-    for i, activation in enumerate(net.activations):
-        z = affine(xp, X if i == 0 else inputs[-1], weights[i], intercepts[i])
-        h, s = activation.forward(xp, z)
+    views = split(xp, net, theta)
+    inputs, saved = [shaped(xp, net, X, M)], []
+    for layer, p in zip(net.layers, views, strict=True):
+        h, s = layer.forward(xp, p, inputs[-1])
         inputs.append(h)
         saved.append(s)
-    raw = affine(xp, inputs[-1] if saved else X, weights[-1], intercepts[-1])
+    raw = inputs.pop()
 
-    inputs = [xp.matrix_transpose(h)[:, :, None, :] for h in inputs]
     seed = xp.broadcast_to(seed[:, None, :], (M, 1, n))
     zero, columns = xp.zeros_like(seed), []
     for j in range(k):
         # Of this score with respect to all scores: itself alone. Then back through the layers.
-        dz = xp.concat([zero] * j + [seed] + [zero] * (k - 1 - j), axis=1)
-        parts, intercept_parts = [], []
-        for i in reversed(range(len(weights))):
-            parts.insert(0, xp.reshape(inputs[i] * dz[:, None, :, :], (M, -1, n)))
-            intercept_parts.insert(0, dz)
-            if i > 0:
-                # A product over a single unit is an outer one, which BLAS is slow at.
-                dh = weights[i] * dz if dz.shape[1] == 1 else weights[i] @ dz
-                back = net.activations[i - 1].backward
-                dz = xp.matrix_transpose(back(xp, saved[i - 1], xp.matrix_transpose(dh)))
-        columns.append(xp.concat(parts + intercept_parts * net.intercept, axis=1))
+        dh = xp.matrix_transpose(xp.concat([zero] * j + [seed] + [zero] * (k - 1 - j), axis=1))
+        grads: list[dict] = [{} for _ in net.layers]
+        for i in reversed(range(net.first, len(net.layers))):
+            layer = net.layers[i]
+            grads[i], to_input = layer.row_gradients(xp, views[i], inputs[i], saved[i], dh)
+            if i > net.first:
+                dh = to_input()
+        parts = [grads[place.layer][place.name] for place in net.places]
+        columns.append(xp.concat([xp.reshape(part, (M, -1, n)) for part in parts], axis=1))
     return raw, columns[0] if k == 1 else xp.concat(columns, axis=2)
 
 
@@ -207,8 +204,8 @@ def _solve(xp, A, b):
 def objective(backend, net: Network, theta, data: Data):
     """The objective at theta, of shape (M,)."""
     xp = backend.xp
-    raw = backend.kernel(forward)(xp, net, theta, data.X)
-    value, _ = net.loss.value_and_grad(xp, raw, data.y, data.w)
+    raw = forward(xp, net, theta, data.X)
+    value, _ = chosen(xp, net.loss.value_and_grad)(xp, raw, data.y, data.w)
     return value + 0.5 * xp.sum(data.decay * theta * theta, axis=1)
 
 
@@ -305,6 +302,8 @@ def _check(problem: Problem) -> None:
         raise ValueError("solver='lm' minimises squares: it needs loss='squared_error'.")
     if problem.net.batch_norm:
         raise ValueError("solver='lm' takes each row by itself: it needs batch_norm=False.")
+    if problem.net.tied:
+        raise ValueError("solver='lm' needs weights of each layer's own: tied_weights=False.")
     if memory(problem) > MAX_BYTES:
         N, P = problem.X.shape[0] * problem.net.units[-1], problem.theta.shape[1]
         raise ValueError(
@@ -320,3 +319,8 @@ def memory(problem: Problem) -> float:
     held = 3.0 * P * P if N >= P else 4.0 * N * P + 2.0 * N * N
     scores = n * (2.0 * sum(problem.net.units[1:]) + 2)
     return np.dtype(problem.dtype).itemsize * (held + scores + 10.0 * P + 3.0 * BLOCK)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    return FULL_BATCH, set()

@@ -5,32 +5,37 @@ counters; the mathematics is in ``network``, ``optimizers``, ``schedules`` and `
 """
 
 from dataclasses import replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..interrupts import Whole, check, interruptible
-from ..network import (
-    backpropagate,
-    forward,
-    hidden_layers,
-    layers,
-    n_normalised,
-    n_parameters,
-)
-from ..optimizers import OPTIMIZERS
+from ..network import backpropagate, forward, hidden_layers, matrices
+from ..optimizers import OPTIMIZERS, Optimizer
+from ..overrides import chosen, overridable
 from ..problem import Problem, Result
-from ..regularization import clip_norm, corrupt, dropout_masks, l1_penalty, max_norm, smooth_labels
+from ..regularization import Draws, names_of, put_together
 from .training import Clock, Training, finished, learning_rates, note_progress, rate_now, say
 
 # Share of the old running means and variances that a batch leaves in place.
 MOMENTUM = 0.9
 
+HYPER = {
+    *("l2", "penalty_rows", "learning_rate_init", "max_iter", "planned_epochs", "tol"),
+    *("n_iter_no_change", "dropout"),
+}
+OPTIONS = {
+    *("optimizer", "regularizers", "schedule", "batch_size", "shuffle", "loss_scale"),
+    *("early_stopping", "verbose"),
+}
+
 # What there is of each model of a stack, whether it trains on or has ended.
 COUNTED = ("theta", "n_iter", "loss", "converged")
 
 
+@overridable
 def gather(xp, A, idx):
     """Rows ``idx`` (M, b) of ``A`` (n, ...), of shape (M, b, ...)."""
     return xp.reshape(xp.take(A, xp.reshape(idx, (-1,)), axis=0), (*idx.shape, *A.shape[1:]))
@@ -50,7 +55,7 @@ class Table(NamedTuple):
     rows: Any
     stride: int
 
-    def take(self, gather, xp, idx, models):
+    def take(self, xp, idx, models):
         """Rows ``idx`` (M, b) for the given models."""
         return gather(xp, self.rows, idx + models[:, None] * self.stride if self.stride else idx)
 
@@ -107,12 +112,18 @@ def _permute(problem: Problem, m: int, order: np.ndarray) -> np.ndarray:
     return order[problem.rngs[m].permutation(len(order))]
 
 
+def optimizer_of(problem: Problem) -> Optimizer:
+    """The entry of the table, or the user's own."""
+    optimizer = problem.options["optimizer"]
+    return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+
+
 class _Stack:
     """The models still in training: their parameters and slots on the device."""
 
     def __init__(self, backend, problem: Problem, trainings: list[Training]):
         self.backend, self.xp = backend, backend.xp
-        self.optimizer = OPTIMIZERS[problem.options["optimizer"]]
+        self.optimizer = optimizer_of(problem)
         self.models = np.arange(problem.n_models)
         self.trainings = trainings
         dtype = problem.dtype
@@ -172,57 +183,52 @@ class _Epoch:
         self.steps = list(batches(orders, problem.options["batch_size"]))
         self.n_steps = np.array([-(-len(o) // problem.options["batch_size"]) for o in orders])
         self.lengths = np.array([len(order) for order in orders])
-        self.gradient_norms = np.zeros((len(orders), len(self.net.units) - 1))
-        self.activations = np.zeros((len(orders), len(self.net.units) - 2))
+        self.gradient_norms = np.zeros((len(orders), len(self.net.weights)))
+        self.activations = np.zeros((len(orders), len(self.net.activations)))
         # The objective of the batches so far, and how many they are.
         self.total, self.done = 0.0, 0
-
-    def number(self, name: str):
-        """A hyper-parameter for the device."""
-        return self.backend.asarray(self.hyper[name], self.problem.dtype)
 
     def run(self, whole: Whole) -> np.ndarray:
         """Train, and return the mean objective of the batches, shape (M,)."""
         problem, stack, xp, dtype = self.problem, self.stack, self.xp, self.problem.dtype
-        take = self.backend.kernel(gather)
-        gradient = self.backend.kernel(backpropagate)
-        update = self.backend.kernel(stack.optimizer.step)
+        update = chosen(xp, stack.optimizer.step)
         hyper = {
             name: _numbers(self.backend, self.hyper[name], dtype) for name in stack.optimizer.hyper
         }
         trainings = [stack.trainings[m] for m in stack.models]
         rates = learning_rates(problem, stack.models, trainings, stack.step, len(self.steps))
         scale = problem.options["loss_scale"]
+        regularizers = self.regularizers()
+        draws = Draws(self.backend, [training.noise for training in trainings], dtype)
 
         last_n = None
         for step, ((idx, n), rate) in enumerate(zip(self.steps, rates, strict=True), start=1):
             idx = self.backend.asarray(idx)
             # Batches are alike but for the last, unless samples have weights.
             if self.data.weights is not None or last_n is None or (n != last_n).any():
-                w, size = self.batch_weights(take, idx, n)
+                w, size = self.batch_weights(idx, n)
                 per = self.hyper.get("penalty_rows", size)
                 l2 = self.backend.asarray(self.hyper["l2"] / per, dtype)
+                per = self.backend.asarray(np.broadcast_to(per, l2.shape), dtype)
                 share = self.backend.asarray(n / self.lengths, dtype)
                 training, last_n = n[:, None] > 0, n
                 everyone = training.all()
-            X = take(xp, self.data.X, idx)
-            y = self.data.y.take(take, xp, idx, self.models)
-            if "noise_level" in self.hyper:
-                X = self.corrupted(trainings, X)
-            if "label_smoothing" in self.hyper:
-                y = smooth_labels(y, self.number("label_smoothing"))
-            value, penalty, grad, moments = gradient(
-                xp, self.net, stack.theta, X, y, w, l2, self.masks(trainings, idx.shape[1])
+            X = gather(xp, self.data.X, idx)
+            y = self.data.y.take(xp, idx, self.models)
+            for one in regularizers:
+                X, y = one.input(xp, X, draws), one.target(xp, y)
+            masks = self.masks(draws, idx.shape[1])
+            value, penalty, grad, moments = backpropagate(
+                xp, self.net, stack.theta, X, y, w, l2, masks
             )
-            if "l1" in self.hyper:
-                l1 = self.backend.asarray(self.hyper["l1"] / per, dtype)
-                extra, slope = l1_penalty(xp, self.net, stack.theta, l1)
-                penalty = penalty + extra
-                grad[:, : slope.shape[1]] += slope
+            for one in regularizers:
+                added = one.penalty(xp, self.net, stack.theta, per)
+                if added is not None:
+                    penalty, grad = penalty + added[0], _plus(xp, grad, added[1])
             if (self.n_steps == step).any():
                 self.note(self.n_steps == step, X, grad)
-            if "clip_norm" in self.hyper:
-                grad = clip_norm(xp, grad, self.number("clip_norm"))
+            for one in regularizers:
+                grad = one.gradient(xp, grad)
             with whole:
                 stack.step += training
                 before = None if everyone else stack.snapshot()
@@ -235,8 +241,8 @@ class _Epoch:
                     _numbers(self.backend, rate, dtype),
                     **hyper,
                 )
-                if "max_norm" in self.hyper:
-                    stack.theta = max_norm(xp, self.net, stack.theta, self.number("max_norm"))
+                for one in regularizers:
+                    stack.theta = one.theta(xp, self.net, stack.theta)
                 if moments is not None:
                     self.average_moments(moments)
                 if before:
@@ -251,7 +257,7 @@ class _Epoch:
         share = sum(n for _, n in self.steps[: self.done]) / self.lengths
         return self.backend.to_numpy(self.total) / share
 
-    def batch_weights(self, take, idx, n):
+    def batch_weights(self, idx, n):
         """Row weights of a batch that sum to one for each model, and what they summed to before.
 
         ``n`` of the rows ``idx`` are real for each model.
@@ -262,42 +268,52 @@ class _Epoch:
             return self.backend.asarray(1.0 / size, dtype), size
         w = self.backend.asarray(np.arange(batch_size) < n[:, None], dtype)
         if self.data.weights is not None:
-            w = w * self.data.weights.take(take, self.xp, idx, self.models)
+            w = w * self.data.weights.take(self.xp, idx, self.models)
         size = np.asarray(self.backend.to_numpy(w), dtype=float).sum(axis=1, keepdims=True)
         # A batch without weight teaches nothing; it must not divide by zero either.
         size = np.where(size != 0, size, np.inf)
         return w / self.backend.asarray(size, dtype), size
 
-    def masks(self, trainings, n_rows):
-        if "dropout" not in self.hyper:
-            return None
-        noise = [t.noise for t in trainings]
-        masks = dropout_masks(
-            noise, self.hyper["dropout"], self.net.units[:-1], n_rows, self.problem.dtype
-        )
-        return [None if mask is None else self.backend.asarray(mask) for mask in masks]
+    def regularizers(self) -> list:
+        """Those of the problem, with the numbers of the models for the device."""
+        numbers = {
+            name: self.backend.asarray(values, self.problem.dtype)
+            for name, values in self.hyper.items()
+            if name.startswith("regularizer_")
+        }
+        return put_together(self.problem.options.get("regularizers", ()), numbers)
 
-    def corrupted(self, trainings, X):
-        noise, level = [t.noise for t in trainings], self.hyper["noise_level"]
-        kind = self.problem.options["noise"]
-        factor, offset = corrupt(noise, kind, level, X, self.problem.dtype)
-        return X * self.backend.asarray(factor) + self.backend.asarray(offset)
+    def masks(self, draws: Draws, n_rows: int):
+        """Masks of the dropout layers; None without any, or where all rates are zero."""
+        rates = self.hyper.get("dropout")
+        return None if rates is None else draws.masks(rates, self.net.masked, n_rows)
 
     def average_moments(self, moments):
         """Move the running means and variances, the end of theta, towards the batch's."""
-        start = self.stack.theta.shape[1] - 2 * n_normalised(self.net)
-        running = self.stack.theta[:, start:]
-        self.stack.theta[:, start:] = MOMENTUM * running + (1.0 - MOMENTUM) * moments
+        start = self.stack.theta.shape[1] - self.net.n_running
+        learned, running = self.stack.theta[:, :start], self.stack.theta[:, start:]
+        running = MOMENTUM * running + (1.0 - MOMENTUM) * moments
+        self.stack.theta = self.xp.concat([learned, running], axis=1)
 
     def note(self, last: np.ndarray, X, grad) -> None:
         """Record gradient norms and mean activations on the last batch of some of the models."""
         xp, net = self.xp, self.net
-        norms = [xp.sqrt(xp.sum(W * W, axis=(1, 2))) for W in layers(xp, net, grad)[0]]
-        hidden = self.backend.kernel(hidden_layers)(xp, net, self.stack.theta, X)
-        means = [xp.mean(xp.abs(h), axis=(1, 2)) for h in hidden]
+        norms = [xp.sqrt(xp.sum(W * W, axis=_but_first(W))) for W in matrices(xp, net, grad)]
+        hidden = hidden_layers(xp, net, self.stack.theta, X)
+        means = [xp.mean(xp.abs(h), axis=_but_first(h)) for h in hidden]
         for record, found in ((self.gradient_norms, norms), (self.activations, means)):
             for i, values in enumerate(found):
                 record[last, i] = self.backend.to_numpy(values)[last]
+
+
+def _plus(xp, grad, slope):
+    """The gradient with that of a penalty of the weights."""
+    n_weights = slope.shape[1]
+    return xp.concat([grad[:, :n_weights] + slope, grad[:, n_weights:]], axis=1)
+
+
+def _but_first(A) -> tuple[int, ...]:
+    return tuple(range(1, A.ndim))
 
 
 def _numbers(backend, values: np.ndarray, dtype):
@@ -323,21 +339,23 @@ class _Validation:
         xp, net, held_out = self.backend.xp, self.problem.net, self.problem.validation[m]
         X = self.X[id(held_out.X)]
         if held_out.rows is not None:
-            X = self.backend.kernel(gather)(xp, X, self.backend.asarray(held_out.rows[None]))
-        raw = self.backend.kernel(forward)(xp, net, theta, X)
-        predicted = self.backend.to_numpy(net.loss.predict(xp, raw))[0]
+            X = gather(xp, X, self.backend.asarray(held_out.rows[None]))
+        raw = forward(xp, net, theta, X)
+        predicted = self.backend.to_numpy(chosen(xp, net.loss.predict)(xp, raw))[0]
         if not np.isfinite(predicted).all():
             return np.nan, np.nan
         y, w = held_out.y[None], held_out.weights
         w = np.ones(len(predicted)) if w is None else w
         y, w = (self.backend.asarray(A, self.problem.dtype) for A in (y, w[None] / w.sum()))
-        loss = self.problem.options["loss_scale"] * net.loss.value_and_grad(xp, raw, y, w)[0]
+        loss, _ = chosen(xp, net.loss.value_and_grad)(xp, raw, y, w)
+        loss = self.problem.options["loss_scale"] * loss
         return float(self.backend.to_numpy(loss)[0]), float(held_out.score(predicted))
 
 
 def _begin(problem: Problem) -> list[Training]:
     trainings = [Training.resume(state) for state in problem.states or [None] * problem.n_models]
-    if problem.hyper.keys() & {"dropout", "noise_level"}:
+    random = any(one.random for one in problem.options.get("regularizers", ()))
+    if random or "dropout" in problem.hyper:
         for training, rng in zip(trainings, problem.rngs, strict=True):
             if training.noise is None:
                 training.noise = np.random.Generator(np.random.SFC64(rng.randint(2**31)))
@@ -492,10 +510,10 @@ def solve(backend, problem: Problem) -> Result:
     Hyper-parameters: ``l2`` (divided by the batch's weight, as scikit-learn's alpha, or by
     ``penalty_rows`` where that is given, so that all batches have the objective of all rows),
     ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
-    optimizer's own; where wanted ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing``,
-    ``noise_level`` (with the option ``noise``) and ``dropout`` (M, n_layers). Options:
-    ``optimizer`` (a name), ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale`` (of the
-    reported loss), ``early_stopping``, ``verbose``. A model whose loss is no longer finite stops;
+    optimizer's own; those of the regularisers (see ``regularization.taken_apart``) and, where
+    wanted, ``dropout`` (M, n_layers). Options: ``optimizer`` (a name or an entry),
+    ``regularizers``, ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale`` (of the reported
+    loss), ``early_stopping``, ``verbose``. A model whose loss is no longer finite stops;
     its result says so with a loss that is not finite.
 
     A KeyboardInterrupt has the Result so far as its attribute ``result``. Epochs that were not
@@ -516,7 +534,13 @@ def solve(backend, problem: Problem) -> Result:
 def memory(problem: Problem) -> float:
     """Bytes of one model: parameters, gradient and slots, and the activations of a batch."""
     itemsize = np.dtype(problem.dtype).itemsize
-    slots = OPTIMIZERS[problem.options["optimizer"]].slots
-    units = sum(problem.net.units) * 3
+    slots = optimizer_of(problem).slots
+    units = sum(map(prod, problem.net.shapes)) * 3
     rows = problem.options["batch_size"]
-    return itemsize * ((3 + slots) * n_parameters(problem.net) + rows * units)
+    return itemsize * ((3 + slots) * problem.net.n_parameters + rows * units)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    numbers = {*getattr(optimizer_of(problem), "hyper", ())}
+    return HYPER | numbers | names_of(problem.options.get("regularizers", ())), OPTIONS

@@ -11,9 +11,12 @@ from .exact_newton import MAX_PARAMETERS
 from .objective import make_objective, without_common_part
 from .precision import in_double, needs_double
 from .quasi_newton import State
-from .run import largest
+from .run import FULL_BATCH, largest
 from .scaling import limit, moderated
 from .whitening import MAX_FEATURES, whitening
+
+# What it calls of a loss.
+NEEDS = ("hessian", "hessian_product")
 
 
 def solve(backend, problem: Problem) -> Result:
@@ -72,3 +75,8 @@ def memory(problem: Problem) -> float:
     p, k = problem.net.units
     matrices = 4 * P * P if P <= MAX_PARAMETERS else 2 * k * min(p, MAX_FEATURES) ** 2
     return np.dtype(problem.dtype).itemsize * (n * (k * (k + 9) / 2 + 2) + 8 * P + matrices)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    return FULL_BATCH, set()

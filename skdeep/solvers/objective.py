@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..layers.dense import affine_backward
 from ..losses import log_loss
-from ..network import Network, affine_backward, forward, n_weights, value_and_grad
+from ..network import Network, forward, value_and_grad
+from ..overrides import chosen, overridable
 
 
 class Point(NamedTuple):
@@ -70,8 +72,8 @@ def weight_decay(problem) -> np.ndarray:
     """
     M, P = problem.theta.shape
     decay = np.zeros((M, P), dtype=problem.dtype)
-    decay[:, n_weights(problem.net) :] = problem.hyper.get("l2_intercept", 0.0)
-    decay[:, : n_weights(problem.net)] = problem.hyper["l2"]
+    decay[:, problem.net.n_weights :] = problem.hyper.get("l2_intercept", 0.0)
+    decay[:, : problem.net.n_weights] = problem.hyper["l2"]
     return decay
 
 
@@ -101,13 +103,14 @@ def take_point(xp, point: Point, models) -> Point:
     return Point(*(None if x is None else xp.take(x, models, axis=0) for x in point))
 
 
+@overridable
 def loss_along(xp, loss, raw, change, step, y, w):
     """The loss at scores ``raw + step change``: value (M,), scores, their gradient, and slope (M,).
 
     Row by row there is little to do: passes over memory are what it costs.
     """
     raw = raw + step[:, None, None] * change
-    value, dz = loss.value_and_grad(xp, raw, y, w)
+    value, dz = chosen(xp, loss.value_and_grad)(xp, raw, y, w)
     return value, raw, dz, xp.sum(dz * change, axis=(-2, -1))
 
 
@@ -116,7 +119,6 @@ class LinearObjective:
 
     def __init__(self, backend, net: Network, data: Data):
         self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
-        self.loss_along = backend.kernel(loss_along)
 
     def take(self, models) -> "LinearObjective":
         return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
@@ -127,7 +129,7 @@ class LinearObjective:
         raw = forward(xp, self.net, theta, X)
         # A step of zero along any line.
         zero = xp.zeros_like(theta[:, 0])
-        value, raw, dz, _ = self.loss_along(xp, self.net.loss, raw, raw, zero, y, w)
+        value, raw, dz, _ = loss_along(xp, self.net.loss, raw, raw, zero, y, w)
         return self.point(theta, value + self.penalty(theta), raw, dz)
 
     def penalty(self, theta):
@@ -161,7 +163,7 @@ class LinearLine:
         """Objective and its derivative along the line, each of shape (M,)."""
         objective = self.objective
         self.last = None  # makes room for the scores of this step
-        value, raw, dz, slope = objective.loss_along(
+        value, raw, dz, slope = loss_along(
             objective.xp,
             objective.net.loss,
             self.start.raw,
@@ -199,15 +201,14 @@ class NetworkObjective:
 
     def __init__(self, backend, net: Network, data: Data):
         self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
-        self._value_and_grad = backend.kernel(value_and_grad)
 
     def take(self, models) -> "NetworkObjective":
         return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
 
     def at(self, theta) -> Point:
         X, y, w, decay = self.data
-        value, penalty, grad = self._value_and_grad(self.xp, self.net, theta, X, y, w, decay[:, :1])
-        # A copy: a backend's twin may overwrite its gradient at the next call.
+        value, penalty, grad = value_and_grad(self.xp, self.net, theta, X, y, w, decay[:, :1])
+        # A copy: a backend's override may overwrite its gradient at the next call.
         return Point(theta, value + penalty, self.xp.asarray(grad, copy=True))
 
     def line(self, point: Point, d) -> "NetworkLine":

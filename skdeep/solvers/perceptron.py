@@ -11,6 +11,7 @@ are the models of a stack and, in :class:`Blocks`, the products of a block of ro
 import numpy as np
 import scipy.sparse as sp
 
+from ..overrides import overridable
 from ..problem import Problem, Result
 
 # Rows of a block. Its Gram matrix costs this many times what the scores cost; its other costs fall
@@ -47,7 +48,7 @@ def solve(backend, problem: Problem) -> Result:
         result = run(problem, Batch(backend, problem), permutation)
         constant = float(problem.options["fit_intercept"])
     else:
-        result = backend.kernel(train)(backend, problem)
+        result = train(backend, problem)
         # An intercept that learns more slowly is the weight of a smaller constant.
         constant = intercept_rate(problem) ** 0.5
     margin, radius = separation(problem, result.theta, constant)
@@ -59,6 +60,7 @@ def solve(backend, problem: Problem) -> Result:
     return result
 
 
+@overridable
 def train(backend, problem: Problem) -> Result:
     """The generic form of ``solve``."""
     lasso = bool((problem.hyper["l1"] > 0).any())
@@ -482,3 +484,9 @@ class Rows(_Sweep):
             self.n_summed = self.n_summed + visited
         mistakes = xp.astype(moved, visited.dtype)
         return xp.concat([objective, loss, mistakes], axis=1)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    hyper = {"eta0", "l2", "l1", "max_iter", "tol", "n_iter_no_change"}
+    return hyper, {"fit_intercept", "shuffle", "verbose", "batch", "average"}

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..activations import ACTIVATIONS
-from ..network import affine, affine_backward
+from ..layers.dense import affine, affine_backward
+from ..overrides import chosen
 from ..problem import Problem
 from .perceptron import labels, row_weights
 
@@ -34,7 +35,8 @@ class Batch:
         self.y, self.weights = self.y[going], self.weights[going]
 
     def epoch(self, visits) -> np.ndarray:
-        xp, activate = self.backend.xp, ACTIVATIONS["step"].forward
+        xp = self.backend.xp
+        activate = chosen(xp, ACTIVATIONS["step"].forward)
         visited = np.zeros(self.y.shape)
         for mask, rows in zip(visited, visits, strict=True):
             mask[rows] = 1.0

@@ -41,11 +41,11 @@ COUNTED = 2**19
 
 
 def train(backend, problem: Problem) -> Result:
-    """Twin of ``perceptron.train``."""
+    """Override of ``perceptron.train``."""
     if problem.options.get("average"):
         # scikit-learn's loop takes the mean as it goes; those compiled here do not.
         if problem.monitors is not None:
-            return perceptron.train(backend, problem)
+            return perceptron.train.__wrapped__(backend, problem)
         return train_with_scikit_learn(problem)
     loaded = compiled.cache_info().currsize > 0
     worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
@@ -54,7 +54,7 @@ def train(backend, problem: Problem) -> Result:
             sweep = Sequence(problem, each)
             return perceptron.run(problem, sweep, compiled(perceptron.permutation))
     if problem.monitors is not None:
-        return perceptron.train(backend, problem)
+        return perceptron.train.__wrapped__(backend, problem)
     return train_with_scikit_learn(problem)
 
 
@@ -239,8 +239,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
     the rounding, so that the scores are what they were. Penalties would shrink that count, and
     large data should not be copied for it: there mistakes are -1.
     """
-    from sklearn.linear_model._base import make_dataset
-    from sklearn.linear_model._sgd_fast import Hinge, _plain_sgd32, _plain_sgd64
+    from .._sklearn import Hinge, _plain_sgd32, _plain_sgd64, make_dataset
 
     dtype = np.dtype(problem.dtype)
     plain_sgd = _plain_sgd32 if dtype == np.float32 else _plain_sgd64

@@ -1,15 +1,16 @@
 """Proximal Newton over a stack of linear models: L1 and elastic-net penalties, exact zeros."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..network import n_weights
+from ..overrides import chosen
 from ..problem import Problem, Result
 from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
 from .precision import in_double, needs_double
-from .run import SHARE, Run, largest
+from .run import FULL_BATCH, SHARE, Run, largest
 from .scaling import centred, far, limit, moderated
 
 # Beyond so many parameters in play the Hessian is not formed.
@@ -24,6 +25,9 @@ MIN_JOINING = 64
 POWER_STEPS = 8
 # Shares of a step that the inner solver compares, zero among them.
 REACH = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0)
+
+# What it calls of a loss.
+NEEDS = ("hessian", "hessian_product")
 
 
 def shrink(xp, u, by):
@@ -131,7 +135,7 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
     """The model with the Hessian as an operator, its systems solved by conjugate gradients."""
     xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
     operator = Products.at(objective, point)
-    h = diagonal(xp, net.loss, net.loss.predict(xp, point.raw), w)
+    h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), w)
     (p, k), M = net.units, point.theta.shape[0]
     squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
     parts = [xp.reshape(xp.reshape(h, (M * k, -1)) @ squares, (M, k, p))]
@@ -353,8 +357,8 @@ def solve(backend, problem: Problem) -> Result:
     xp = backend.xp
     objective = make_objective(backend, problem)
     l1 = np.zeros(problem.theta.shape)
-    l1[:, n_weights(problem.net) :] = problem.hyper.get("l1_intercept", 0.0)
-    l1[:, : n_weights(problem.net)] = problem.hyper["l1"]
+    l1[:, problem.net.n_weights :] = problem.hyper.get("l1_intercept", 0.0)
+    l1[:, : problem.net.n_weights] = problem.hyper["l1"]
     l1 = backend.asarray(l1, problem.dtype)
     run = Run(problem, SHARE)
     point = objective.at(backend.asarray(problem.theta, problem.dtype))
@@ -431,7 +435,7 @@ def _restrict(objective: LinearObjective, point: Point, features):
         places = xp.concat([places, p * k + outputs])
     X = data.X[:, features] if hasattr(data.X, "toarray") else xp.take(data.X, features, axis=1)
     data = data._replace(X=X, decay=xp.take(data.decay, places, axis=1))
-    some = type(objective)(objective.backend, net._replace(units=(features.shape[0], k)), data)
+    some = type(objective)(objective.backend, replace(net, input_shape=features.shape), data)
     theta, grad = (xp.take(x, places, axis=1) for x in (point.theta, point.grad))
     return some, point._replace(theta=theta, grad=grad), places
 
@@ -441,3 +445,8 @@ def memory(problem: Problem) -> float:
     n, P, k = problem.X.shape[0], problem.theta.shape[1], problem.net.units[1]
     matrices = 4 * P * P if P <= MAX_PARAMETERS else 0
     return np.dtype(problem.dtype).itemsize * (n * (k * (k + 9) / 2 + 2) + 20 * P + matrices)
+
+
+def reads(problem: Problem) -> tuple[set[str], set[str]]:
+    """Names of hyper-parameters and options."""
+    return FULL_BATCH | {"l1", "l1_intercept"}, set()

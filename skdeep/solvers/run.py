@@ -18,6 +18,10 @@ SHARE, SHARE_LARGE = 1e-3, 3.0
 NEGLIGIBLE = float(np.finfo("float64").eps)
 
 
+# What all full-batch solvers read.
+FULL_BATCH = {"l2", "l2_intercept", "tol", "max_iter", "max_fun", "ftol", "settles"}
+
+
 def largest(X) -> float:
     """The largest size of an entry."""
     return float(max(X.max(), -X.min()))

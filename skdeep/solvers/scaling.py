@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from ..network import n_weights
 from ..problem import Problem, Result
 from .objective import shift_invariant
 from .precision import DEVIATIONS, some_rows, tells_apart
@@ -29,7 +28,7 @@ def moderated(solve: Callable, backend, problem: Problem) -> Result:
     unit = np.exp2(-np.ceil(np.log2(np.maximum(size.astype("float64") / top, 1.0))))
     unit = unit.astype(X.dtype)
     own = np.ones(problem.theta.shape[1])
-    own[: n_weights(problem.net)] = np.repeat(unit, k)
+    own[: problem.net.n_weights] = np.repeat(unit, k)
 
     def seen(monitor):
         return monitor and (lambda i, theta, value: monitor(i, theta * own, value))

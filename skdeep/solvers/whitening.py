@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..layers.dense import affine, affine_backward
 from ..losses import has_hessian
-from ..network import affine, affine_backward
+from ..overrides import chosen
 from .objective import shift_invariant
 
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.
@@ -100,10 +101,11 @@ def _curvature(xp, loss, k, like) -> float:
     if not has_hessian(loss):
         return 1.0
     raw = xp.zeros((1, 1, k), dtype=like.dtype, device=like.device)
-    predicted, one = loss.predict(xp, raw), xp.ones((1, 1), dtype=like.dtype, device=like.device)
-    curvature = loss.hessian(xp, predicted, one, 0, 0)
+    one = xp.ones((1, 1), dtype=like.dtype, device=like.device)
+    predicted = chosen(xp, loss.predict)(xp, raw)
+    curvature = chosen(xp, loss.hessian)(xp, predicted, one, 0, 0)
     if k > 1:
-        curvature = curvature - loss.hessian(xp, predicted, one, 0, 1)
+        curvature = curvature - chosen(xp, loss.hessian)(xp, predicted, one, 0, 1)
     return float(curvature[0, 0])
 
 

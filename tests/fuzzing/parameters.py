@@ -10,9 +10,11 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import _param_validation as validation
 
-from skdeep import losses, schedules
+from skdeep import losses, optimizers, schedules
 from skdeep.activations import ACTIVATIONS
+from skdeep.layers import Conv1D, Dense, Dropout, Residual
 from skdeep.neural_network import Autoencoder
+from skdeep.regularization import ClipNorm, GaussianNoise, MaxNorm
 
 from .draws import Draw
 
@@ -41,6 +43,12 @@ VALUES: dict[str, list] = {
     "learning_rate": [*schedules.SCHEDULES, schedules.Step(factor=2.0, every=2)],
     "weight_init": ["auto", "normal", "he_normal", "glorot_uniform", "orthogonal", small_weights],
     "dropout": [0.0, 0.3, [0.2], [0.1, 0.4]],
+    "layers": [
+        None, [], [Dense(3)], (Dense(4, "tanh"), Dropout(0.2), Dense(3, "swish")),
+        [Conv1D(2, 2), Dense(3)], [Dense(4), Residual([Dense(4), Dense(4, None)])],
+    ],
+    "input_shape": [None, None, None, None, (3,)],
+    "regularizers": [None, (), [MaxNorm(0.5)], [GaussianNoise(0.1), ClipNorm(1.0)]],
     "max_iter": [1, 3, 8],
     "max_fun": [1, 20, 15000],
     "n_iter_no_change": [1, 2, 5],
@@ -62,6 +70,7 @@ VALUES: dict[str, list] = {
 # What stands for "an object with these methods" and for "a function", by the parameter.
 OBJECTS: dict[str, list] = {
     "loss": [losses.Huber(2.0), losses.Quantile(0.3), losses.LOSSES["absolute_error"]],
+    "solver": [optimizers.OPTIMIZERS["rmsprop"], optimizers.OPTIMIZERS["nesterov"]],
 }
 FUNCTIONS: dict[str, list] = {"loss": [quartic]}
 

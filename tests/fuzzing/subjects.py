@@ -10,9 +10,16 @@ import sklearn.neural_network
 
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron
-from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
+from skdeep.neural_network import (
+    Autoencoder,
+    MLPClassifier,
+    MLPRegressor,
+    NetworkClassifier,
+    NetworkRegressor,
+)
 
 from . import agreements
+from .parameters import VALUES
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ SHORT = {
     "hidden_layer_sizes": [(), (3,), (4, 3), 5],
     "random_state": [0, 1],
 }
+LAYERED = {"max_iter": [1, 2, 5], "random_state": [0, 1], "layers": VALUES["layers"]}
 
 
 def start(X, data) -> dict:
@@ -136,6 +144,23 @@ SUBJECTS = {
             always=SHORT,
             varied=SEEDED,
             extras=lambda X, data: {"X_val": X, "y_val": data.y},
+        ),
+        Subject(
+            NetworkClassifier,
+            None,
+            always=LAYERED,
+            varied=SEEDED,
+            extras=lambda X, data: {"X_val": X, "y_val": data.y},
+            sparse=False,  # but where the first layer is dense
+        ),
+        Subject(
+            NetworkRegressor,
+            None,
+            target="numbers",
+            always=LAYERED,
+            varied=SEEDED,
+            extras=lambda X, data: {"X_val": X, "y_val": data.y},
+            sparse=False,
         ),
         Subject(
             Autoencoder,

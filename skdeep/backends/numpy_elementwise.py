@@ -1,6 +1,7 @@
-"""Twins of the elementwise functions that write in place: activations and optimizers.
+"""Activations and optimizers that write in place.
 
-Each has the signature of its generic text and owns its arguments.
+Those of the optimizers are overrides: a step owns its arrays. Those of the activations overwrite
+what they are given, which only who allocated it may ask for.
 """
 
 import numpy as np
@@ -143,13 +144,16 @@ def adadelta(xp, theta, grad, slots, t, lr, *, rho, epsilon):
     return theta, slots
 
 
-TWINS = {
+ACTIVATIONS_IN_PLACE = {
     activations.relu: relu,
     activations.relu_backward: relu_backward,
     activations.tanh: tanh,
     activations.tanh_backward: tanh_backward,
     activations.logistic: logistic,
     activations.logistic_backward: logistic_backward,
+}
+
+OPTIMIZER_OVERRIDES = {
     optimizers.sgd: sgd,
     optimizers.nesterov: nesterov,
     optimizers.adam: adam,

@@ -1,0 +1,499 @@
+"""What the networks share: the way from data to a problem, and from its result to predictions."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .. import network
+from .._sklearn import _check_sample_weight
+from ..base import (
+    Fitting,
+    Model,
+    canonical,
+    dtype_to_predict,
+    require_finite,
+    to_host,
+    unchanged_on_error,
+    warn,
+)
+from ..callbacks import open_checkpoint
+from ..initializers import INITIALIZERS
+from ..layers import Activation, BatchNorm, Dense, Layer
+from ..layers.base import expanded
+from ..losses import LOSSES, Loss, identity
+from ..monitoring import watched
+from ..problem import Problem, Result, cancel
+from ..regularization import ClipNorm, LabelSmoothing, MaxNorm, Regularizer
+from ..solvers.training import restarted, without_records
+from ..stochastic import STOCHASTIC_SOLVERS, column, is_stochastic, settings
+from .held_out import ScoredOnHeldOutRows
+
+# Fitted under batch normalisation: one array for each hidden layer.
+NORMS = {
+    "scales_": "scale",
+    "running_means_": "running_mean",
+    "running_variances_": "running_variance",
+}
+
+# What only the mini-batch loop knows: parameters and the values that leave them out.
+STOCHASTIC_ONLY = {
+    "dropout": 0.0,
+    "batch_norm": False,
+    "l1_ratio": 0.0,
+    "clip_norm": None,
+    "max_norm": None,
+    "label_smoothing": 0.0,
+    "regularizers": None,
+}
+
+
+# The fitted attributes of parameters, by their role.
+FITTED = {"weight": "coefs_", "intercept": "intercepts_"} | {
+    role: name for name, role in NORMS.items()
+}
+
+
+class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
+    """Base of the networks. A subclass says which layers, which loss and what a prediction is."""
+
+    @abstractmethod
+    def _layers(self) -> list[Layer]:
+        """The layers before the output, as the parameters have them."""
+
+    def _row_shape(self, n_features: int) -> tuple[int, ...]:
+        """The shape of a row."""
+        return (n_features,)
+
+    def _table(self, X):
+        """X on the host, a row for each sample."""
+        return to_host(X)
+
+    @abstractmethod
+    def _validate_input(self, X, y, incremental, reset):
+        """Validated X, and y encoded as numbers or indicators."""
+
+    @abstractmethod
+    def _loss(self) -> str | Loss:
+        """The loss: a name in ``skdeep.losses.LOSSES``, or the user's own."""
+
+    def _link(self) -> tuple[Callable, str]:
+        """What predicts from the scores where the loss is a function of them, and its name."""
+        return identity, "identity"
+
+    @abstractmethod
+    def _decode(self, predicted):
+        """What ``predict`` returns, from predictions of shape (n_samples, n_outputs)."""
+
+    # From data to a problem
+
+    def _fit(self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None):
+        return self._complete(self._fitting(X, y, sample_weight, incremental, X_val, y_val))
+
+    def _fitting(
+        self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None
+    ) -> Fitting:
+        # One task more than iterations: the next begins before the solver says whether it is done.
+        context = self._init_callback_context(max_subtasks=(self.max_iter + 1) * self.n_members)
+        with unchanged_on_error(self):
+            backend = self._get_backend(X)
+            problem = self._problem(X, y, sample_weight, incremental, backend, X_val, y_val)
+
+            def attributes(theta):
+                return self._attributes(problem.net, theta[None])
+
+            with watched(self, context, problem, y, sample_weight, attributes) as problem:
+                result = yield backend, problem
+                self._accept(problem, result, incremental, backend)
+            if problem.checkpoint is not None and not result.interrupted:
+                problem.checkpoint.remove()
+
+    def _problem(
+        self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
+    ) -> Problem:
+        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        layers = self._layers()
+        self._check_solver(X_val)
+        X, y = self._validate_input(self._table(X), to_host(y), incremental, reset=first_pass)
+        X = canonical(X)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(to_host(sample_weight), X)
+        sample_weight = self._weigh_classes(y, sample_weight, incremental)
+        self._check_weights(sample_weight)
+        y = y.reshape(len(y), -1)
+        self.n_outputs_ = y.shape[1]
+        net = self._network(self._row_shape(X.shape[1]), layers, backend)
+        self._check_layers(net)
+        if issparse(X):
+            self._check_sparse(net)
+        rng = check_random_state(self.random_state)
+        start = (
+            None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
+        )
+        data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
+        checkpoint = None if incremental else open_checkpoint(self, backend, rng, data, start)
+        # The first member is the model that would be trained alone.
+        # The others' seeds come from a copy of its generator, which must not draw for them.
+        seeds = copy.deepcopy(rng).randint(2**31, size=self.n_members - 1)
+        rngs = [rng, *map(np.random.RandomState, seeds)]
+        theta, trainings = start or (
+            self._initial_theta(net, rngs, X, sample_weight),
+            [None] * self.n_members,
+        )
+        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
+        n_rows = X.shape[0] if rows is None else len(rows)
+        if is_stochastic(self.solver):
+            hyper, options = self._stochastic_settings(net, n_rows, incremental)
+        else:
+            total = n_rows if sample_weight is None else sample_weight.sum()
+            names = {"lbfgs": ("tol", "max_iter", "max_fun"), "lm": ("tol", "max_iter")}
+            hyper = {name: column(getattr(self, name)) for name in names[self.solver]}
+            if self.solver == "lm":
+                # Near an exact fit the gradient falls as the error does, far below other solvers'.
+                hyper["tol"] = hyper["tol"] ** 2
+            hyper, options, trainings = {"l2": column(self.alpha / total), **hyper}, {}, None
+        return Problem(
+            solver="minibatch" if is_stochastic(self.solver) else self.solver,
+            X=X,
+            y=y,
+            dtype=self._compute_dtype(X),
+            theta=theta.astype(self._compute_dtype(X), copy=False),
+            net=net,
+            hyper={name: np.repeat(v, self.n_members, axis=0) for name, v in hyper.items()},
+            options=options,
+            weights=sample_weight,
+            rows=None if rows is None else [rows] * self.n_members,
+            rngs=rngs,
+            validation=None if validation is None else [validation] * self.n_members,
+            states=trainings,
+            checkpoint=checkpoint,
+        )
+
+    def _check_solver(self, X_val) -> None:
+        """Raise if a parameter asks for what the solver has not."""
+        if is_stochastic(self.solver):
+            if self.solver == "adamw" and self.l1_ratio > 0:
+                raise ValueError(
+                    "l1_ratio cannot be used with solver='adamw', whose decay is decoupled from "
+                    "the gradient: choose 'adam'."
+                )
+            return
+        asked = [
+            name
+            for name, off in STOCHASTIC_ONLY.items()
+            if np.any(np.asarray(getattr(self, name, off)) != off)
+        ]
+        if asked or X_val is not None:
+            what = " and ".join(asked) if asked else "X_val"
+            raise ValueError(
+                f"{what} cannot be used with solver={self.solver!r}: choose one of "
+                f"{', '.join(STOCHASTIC_SOLVERS)}."
+            )
+
+    def _check_layers(self, net) -> None:
+        """Raise if a layer asks for what the solver has not."""
+        asked = ["Dropout"] * bool(net.masked) + ["BatchNorm"] * bool(net.n_running)
+        if asked and not is_stochastic(self.solver):
+            raise ValueError(
+                f"layers of {' and '.join(asked)} cannot be used with solver={self.solver!r}: "
+                f"choose one of {', '.join(STOCHASTIC_SOLVERS)}."
+            )
+
+    def _check_sparse(self, net) -> None:
+        """Raise if something needs dense rows."""
+        if not net.takes_matrices:
+            raise ValueError("X is sparse, which the first layer cannot take: pass a dense array.")
+        for one in self.regularizers or ():
+            if type(one).input is not Regularizer.input:
+                raise ValueError(
+                    f"X is sparse, which {type(one).__name__} in regularizers cannot change: pass "
+                    "a dense array."
+                )
+
+    def _check_weights(self, sample_weight) -> None:
+        """Raise for weights without a mean, and for negative ones where a root is taken of them."""
+        if sample_weight is None:
+            return
+        if cancel(sample_weight):
+            raise ValueError("sample_weight sums to zero: a loss weighted by it has no mean.")
+        for what, rooted in (("solver='lm'", self.solver == "lm"), ("batch_norm", self.batch_norm)):
+            if rooted and np.min(sample_weight) < 0:
+                raise ValueError(f"{what} needs sample_weight >= 0: some are negative.")
+
+    def _network(self, shape: tuple[int, ...], layers: list[Layer], backend) -> network.Network:
+        loss = self._loss()
+        if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
+            loss = backend.autograd_loss(loss, *self._link())
+        return network.Network(
+            (*self._arranged(layers), Dense(self.n_outputs_, None)),
+            LOSSES[loss] if isinstance(loss, str) else loss,
+            shape,
+        )
+
+    def _arranged(self, layers: list[Layer]) -> list[Layer]:
+        """The layers, with what the parameters put between them."""
+        n_hidden = sum(isinstance(layer, Activation) for layer in expanded(layers))
+        rates = self._dropout_rates(n_hidden)
+        return network.arranged(layers, self.batch_norm, rates if rates.any() else None)
+
+    def _stochastic_settings(self, net, n_rows: int, incremental: bool) -> tuple[dict, dict]:
+        """Numbers, and what control flow depends on, of the mini-batch loop."""
+        if self.batch_size != "auto" and self.batch_size > n_rows:
+            warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
+            )
+        hyper, options = settings(
+            self, net, n_rows, self.alpha, self.l1_ratio, incremental, self._regularizers()
+        )
+        rates = [rate for layer in self._arranged(self._layers()) for rate in layer.rates]
+        if any(rates):
+            hyper["dropout"] = np.array([rates], dtype=float)
+        if self._loss() == "squared_error":
+            # scikit-learn reports the squared error as a mean over outputs, not their sum.
+            options["loss_scale"] = 1.0 / self.n_outputs_
+        return hyper, {**options, "early_stopping": self.early_stopping}
+
+    def _regularizers(self) -> list[Regularizer]:
+        """Those that the parameters ask for, beside the penalty."""
+        asked = {
+            LabelSmoothing: getattr(self, "label_smoothing", 0.0),
+            ClipNorm: self.clip_norm,
+            MaxNorm: self.max_norm,
+        }
+        own = list(self.regularizers or ())
+        for one in own:
+            if not isinstance(one, Regularizer):
+                raise ValueError(
+                    f"regularizers lists {one!r}, which is not a skdeep.regularization.Regularizer."
+                )
+        return [*(kind(number) for kind, number in asked.items() if number), *own]
+
+    def _dropout_rates(self, n_hidden: int) -> np.ndarray:
+        """Rates of the input and each hidden layer."""
+        if np.ndim(self.dropout) == 0:
+            return np.array([0.0] + [float(self.dropout)] * n_hidden)
+        rates = np.asarray(self.dropout, dtype=float)
+        if len(rates) not in (n_hidden, n_hidden + 1) or not ((rates >= 0) & (rates < 1)).all():
+            raise ValueError(
+                f"dropout={self.dropout!r} must hold rates in [0, 1): one for each of the "
+                f"{n_hidden} hidden layers, and before them one for the input if wanted."
+            )
+        return rates if len(rates) == n_hidden + 1 else np.array([0.0, *rates])
+
+    def _initial_theta(self, net, rngs, X, sample_weight) -> np.ndarray:
+        """Parameters (n_members, P), each member's drawn by its own generator, layer by layer."""
+        thetas = []
+        for rng in rngs:
+            theta = self._drawn(net, rng)
+            if self.pretraining is not None:
+                weights = network.matrices(np, net, theta)
+                intercepts = network.of_role(np, net, theta, "intercept")
+                for i, (W, b) in enumerate(self._pretrain(net, X, sample_weight, rng)):
+                    weights[i][0], intercepts[i][0] = W, b
+            thetas.append(theta)
+        return np.concatenate(thetas)
+
+    def _drawn(self, net, rng) -> np.ndarray:
+        """Parameters (1, P) before any training."""
+        initializer = self.weight_init
+        initializer = initializer if callable(initializer) else INITIALIZERS[initializer]
+        views, taken_over = [], None
+        for layer, shape, name in zip(net.layers, net.shapes, self._names(net), strict=False):
+            drawn = []
+
+            def draw(fan_in, fan_out, name=name, drawn=drawn):
+                drawn.append(initializer(rng, fan_in, fan_out, name))
+                return drawn[-1]
+
+            values = layer.initial(shape, draw)
+            if isinstance(layer, BatchNorm) and taken_over is not None:
+                values["intercept"] = taken_over
+            taken_over = drawn[0][1] if len(drawn) == 1 else None
+            views.append({key: np.asarray(value)[None] for key, value in values.items()})
+        return network.join(np, net, views)
+
+    def _names(self, net) -> list[str]:
+        """The activation that each layer leads to, as initializers know it: by name, or not.
+
+        As in scikit-learn the output has the last one's.
+        """
+        functions = [one.function for one in net.layers if isinstance(one, Activation)]
+        functions.append(functions[-1] if functions else getattr(self, "activation", "relu"))
+        names, seen = [], 0
+        for layer in net.layers:
+            names.append(functions[seen] if isinstance(functions[seen], str) else "")
+            seen += isinstance(layer, Activation)
+        return names
+
+    def _pretrain(self, net, X, sample_weight, rng) -> list:
+        """Weights and intercepts of the hidden layers, from an autoencoder of the same units."""
+        hidden = [net.layers[layer] for layer, _ in net.weights[:-1]]
+        functions = [layer.function for layer in net.layers if isinstance(layer, Activation)]
+        dense = all(isinstance(layer, Dense) for layer in hidden)
+        if not (dense and hidden and len(hidden) == len(functions)):
+            raise ValueError(
+                "pretraining is for dense hidden layers, each with its activation: "
+                f"{self._shaped_by} names none, or others too."
+            )
+        coder = clone(self.pretraining).set_params(
+            hidden_layer_sizes=net.units[1:-1],
+            activation=functions[0] if len(set(functions)) == 1 else functions,
+        )
+        if coder.random_state is None:
+            coder.set_params(random_state=rng.randint(2**31))
+        # This fit has validated its own parameters only, and passes no judgement on the coder's.
+        with config_context(skip_parameter_validation=False):
+            self.pretraining_ = coder.fit(X, sample_weight=sample_weight)
+        n_hidden = len(functions)
+        return list(zip(coder.coefs_[:n_hidden], coder.intercepts_[:n_hidden], strict=True))
+
+    def _weigh_classes(self, y, sample_weight, incremental):
+        """Sample weights with those of the classes; regression has none."""
+        return sample_weight
+
+    # From a result to a fitted estimator
+
+    def _accept(self, problem: Problem, result: Result, incremental: bool, backend) -> None:
+        require_finite(result.theta)
+        # Early stopping returns to the best weights, from before any divergence.
+        if not (self.early_stopping or result.interrupted):
+            require_finite(result.loss)
+        for name in NORMS:  # of an earlier fit
+            vars(self).pop(name, None)
+        vars(self).update(self._attributes(problem.net, result.theta))
+        if network.may_overflow(problem.net, result.theta, problem.X):
+            with np.errstate(all="ignore"):
+                require_finite(self._predicted(backend, problem.X))
+        self.n_iter_ = int(result.n_iter.max())
+        self.loss_ = float(result.loss.mean())
+        if result.states is None:
+            self.t_ = 0
+            if result.curve is not None:
+                self.loss_curve_ = self._of_members(result.curve)
+            if not result.converged.all():
+                self._warn_not_converged(
+                    f"{self.solver} failed to converge after {self.n_iter_} iterations: increase "
+                    "max_iter or scale the data."
+                )
+            return
+        states = result.states
+        self._trainings = [without_records(state) for state in states]
+        self.t_, self._no_improvement_count = states[0]["samples"], states[0]["stalled"]
+        held_out, early = problem.validation is not None, self.early_stopping
+        self.loss_curve_ = self._of_members(result.curve)
+        histories = [state["history"] for state in states]
+        self.history_ = self._of_members(histories)
+        self.best_loss_ = None if early else self._of_members([s["best_loss"] for s in states])
+        scores = self._of_members([h.get("validation_score", []) for h in histories])
+        self.validation_scores_ = scores if held_out else None
+        best = self._of_members([s["best_score"] for s in states])
+        self.best_validation_score_ = best if early else None
+        if not (result.converged.all() or incremental or result.interrupted):
+            self._warn_not_converged(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
+                "optimization hasn't converged yet."
+            )
+
+    def _earlier_training(self, incremental: bool) -> list:
+        """What each member's training has left to go on from; None where there is nothing."""
+        if not hasattr(self, "_trainings"):
+            return [None] * self.n_members
+        histories = [self.history_] if self.n_members == 1 else self.history_
+        states = [{**t, "history": h} for t, h in zip(self._trainings, histories, strict=True)]
+        return states if incremental else list(map(restarted, states))
+
+    @property
+    def _optimizer(self):
+        """scikit-learn's name for what the first member's training has left."""
+        return SimpleNamespace(**self._trainings[0])
+
+    def _of_members(self, values: list):
+        """The only member's value, or the list of all members'."""
+        return values[0] if self.n_members == 1 else values
+
+    def _attributes(self, net, theta) -> dict:
+        """The fitted attributes that predict needs, from parameters (n_members, P)."""
+
+        def arrays(views):
+            return [view[0] if len(theta) == 1 else view for view in views]
+
+        attributes = {
+            "coefs_": arrays(network.matrices(np, net, theta)),
+            "intercepts_": arrays(network.of_role(np, net, theta, "intercept")),
+            "n_layers_": len(net.units),
+            "out_activation_": getattr(net.loss, "out_activation", "identity"),
+        }
+        for name, role in NORMS.items():
+            if found := network.of_role(np, net, theta, role):
+                attributes[name] = arrays(found)
+        return attributes
+
+    def _warn_not_converged(self, text: str) -> None:
+        warn(text, ConvergenceWarning)
+
+    @property
+    def _first_coef(self):
+        return self.coefs_[0]
+
+    # Prediction
+
+    def _theta(self, net) -> np.ndarray:
+        """Parameters (n_members, P)."""
+        b = self.intercepts_[-1]
+        members = len(b) if b.ndim == 2 else 1
+        parts = []
+        for role, name in FITTED.items():
+            own = [place for place in net.places if place.role == role]
+            # Of tied weights the first half is all there is.
+            parts += [array.reshape(members, -1) for array in getattr(self, name, ())[: len(own)]]
+        return np.concatenate(parts, axis=1)
+
+    def _theta_to_go_on(self, net) -> np.ndarray:
+        """The fitted parameters, if they are those of such networks."""
+        axis = (self.n_members,) if self.n_members > 1 else ()
+        for role, name in FITTED.items():
+            wanted = [(*axis, *place.shape) for place in net.places if place.role == role]
+            arrays = getattr(self, name, [])
+            found = [array.shape for array in arrays]
+            if found[: len(wanted)] != wanted or not (net.tied or len(found) == len(wanted)):
+                raise ValueError(
+                    f"{self._shaped_by}, the number of outputs, n_members and batch_norm must be "
+                    "what they were for warm_start and partial_fit to go on."
+                )
+        return self._theta(net)
+
+    def _predict_raw(self, X) -> np.ndarray:
+        """Probabilities or means of shape (n_samples, n_outputs), averaged over the members."""
+        check_is_fitted(self)
+        backend = self._get_backend_to_predict(X)
+        X = validate_data(self, self._table(X), accept_sparse=["csr", "csc"], reset=False)
+        return self._predicted(backend, X)
+
+    def _predicted(self, backend, X) -> np.ndarray:
+        """The same for validated rows."""
+        net, theta, X = self._arrays(backend, X)
+        predicted = backend.to_numpy(network.predict(backend.xp, net, theta, X))
+        return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
+
+    def _arrays(self, backend, X):
+        """The network, its parameters and validated rows, on the backend."""
+        net, dtype = self._fitted_network(backend), dtype_to_predict(X, self.coefs_[0])
+        return net, backend.asarray(self._theta(net), dtype), backend.asarray(X, dtype)
+
+    @abstractmethod
+    def _fitted_network(self, backend) -> network.Network:
+        """The network that was fitted, whatever the parameters say by now."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
