@@ -78,6 +78,9 @@ def as_good_as_theirs(case: Case, run: Run) -> Iterator[str]:
         return
     if case.single and not FORMS[case.form].single:  # scikit-learn computes in double precision
         return
+    # On sparse rows these stop far from the optimum, which may classify fewer rows rightly.
+    if case.all_params.get("solver") in ("sag", "saga"):
+        return
     if case.full_batch and is_classifier(run.estimator) and case.twin.converged and case.usual:
         y = np.asarray(case.data.y)
         ours, theirs = (np.mean(one.outputs["predict"] == y) for one in (run, case.twin))
