@@ -13,6 +13,7 @@ from skdeep.layers import (
     Conv2D,
     Dense,
     LocallyConnected2D,
+    MaxPool2D,
     Residual,
 )
 from skdeep.linear_model import LogisticRegression, Perceptron
@@ -95,7 +96,14 @@ def fit_all() -> None:
         linear.fit(np.tile(X, (1, 90)), X[:, 0])
     MLPRegressor("squared_error", (3,), solver="lm", **SHORT).fit(X, X[:, 0])
     Autoencoder((2,), max_norm=0.1, clip_norm=0.1, **SHORT).fit(X).inverse_transform(X[:, :2])
-    layers = [Conv2D(2, 2), LocallyConnected2D(2, 2), BatchNorm(), Dense(3), Residual([Dense(3)])]
+    layers = [
+        Conv2D(2, 2),
+        LocallyConnected2D(2, 2),
+        MaxPool2D(1),
+        BatchNorm(),
+        Dense(3),
+        Residual([Dense(3)]),
+    ]
     NetworkClassifier(layers, (2, 2), **SHORT).fit(X, Y).predict(X)
     many = np.tile(X, (1, 90)) + np.random.RandomState(0).randn(len(X), 360)
     for y in (Y, Y > 0):

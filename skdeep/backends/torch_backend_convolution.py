@@ -1,13 +1,12 @@
-"""Overrides of convolutions by torch's own, the models of a stack as its groups."""
+"""Overrides of convolutions and pooling by torch's own."""
 
 import torch
 
-from ..layers.convolution import convolve as generic
-from ..layers.convolution import convolve_backward as generic_backward
+from ..layers import convolution, pooling
 
 
 def convolve(xp, x, W, window):
-    """Override of ``convolve``."""
+    """Override of ``convolve``, the models of a stack as groups."""
     height, width, stride, *edges = window
     (M, n, H, across, C), filters = x.shape, W.shape[-1]
     image = x.permute(1, 0, 4, 2, 3).reshape(n, M * C, H, across)
@@ -45,4 +44,28 @@ def convolve_backward(xp, saved, W, window, dz):
     return dW.reshape(M, height * width * C, filters), to_input
 
 
-OVERRIDES = {generic: convolve, generic_backward: convolve_backward}
+def largest(xp, x, size):
+    """Override of ``largest``."""
+    M, n, H, W, C = x.shape
+    image = x.permute(0, 1, 4, 2, 3).reshape(M * n, C, H, W)
+    top, places = torch.nn.functional.max_pool2d(image, size, return_indices=True)
+    y = top.reshape(M, n, C, *top.shape[2:]).permute(0, 1, 3, 4, 2)
+    return y, (image, places, x.shape)
+
+
+def largest_backward(xp, saved, dy, size):
+    """Override of ``largest_backward``."""
+    image, places, (M, n, H, W, C) = saved
+    grad = dy.permute(0, 1, 4, 2, 3).reshape(places.shape)
+    dx = torch.ops.aten.max_pool2d_with_indices_backward(
+        *(grad, image, (size, size), (size, size), (0, 0), (1, 1), False, places)
+    )
+    return dx.reshape(M, n, C, H, W).permute(0, 1, 3, 4, 2)
+
+
+OVERRIDES = {
+    convolution.convolve: convolve,
+    convolution.convolve_backward: convolve_backward,
+    pooling.largest: largest,
+    pooling.largest_backward: largest_backward,
+}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..overrides import overridable
 from .base import Layer
 from .dense import require_units
 
@@ -23,24 +24,41 @@ class _Pool2D(Layer):
             )
         return (shape[0] // self.size, shape[1] // self.size, shape[2])
 
-    def _squares(self, xp, x):
-        """The image (M, n, H, W, C) cut into squares: (M, n, H', size, W', size, C)."""
-        M, n, *shape = x.shape
-        H, W, C = self.out_shape(tuple(shape))
-        s = self.size
-        x = x[:, :, : H * s, : W * s, :]
-        return xp.reshape(x, (M, n, H, s, W, s, C))
 
-    def _image(self, xp, squares, shape):
-        """Squares as an image again; rows and columns that filled no square are zero."""
-        M, n, H, s, W, _, C = squares.shape
-        x = xp.reshape(squares, (M, n, H * s, W * s, C))
-        for axis, length in ((2, shape[2]), (3, shape[3])):
-            rest = list(x.shape)
-            rest[axis] = length - x.shape[axis]
-            if rest[axis]:
-                x = xp.concat([x, xp.zeros(tuple(rest), dtype=x.dtype, device=x.device)], axis=axis)
-        return x
+def squares(xp, x, size: int):
+    """The images (M, n, H, W, C) cut into squares: (M, n, H', size, W', size, C)."""
+    M, n, H, W, C = x.shape
+    H, W = H // size, W // size
+    return xp.reshape(x[:, :, : H * size, : W * size, :], (M, n, H, size, W, size, C))
+
+
+def images(xp, cut, shape):
+    """Squares as images again; rows and columns that filled no square are zero."""
+    M, n, H, s, W, _, C = cut.shape
+    x = xp.reshape(cut, (M, n, H * s, W * s, C))
+    for axis, length in ((2, shape[2]), (3, shape[3])):
+        rest = list(x.shape)
+        rest[axis] = length - x.shape[axis]
+        if rest[axis]:
+            x = xp.concat([x, xp.zeros(tuple(rest), dtype=x.dtype, device=x.device)], axis=axis)
+    return x
+
+
+@overridable
+def largest(xp, x, size: int):
+    """The largest numbers of the squares of images, and what :func:`largest_backward` needs."""
+    cut = squares(xp, x, size)
+    top = xp.max(cut, axis=(3, 5), keepdims=True)
+    return top[:, :, :, 0, :, 0, :], (cut, top, x.shape)
+
+
+@overridable
+def largest_backward(xp, saved, dy, size: int):
+    """Gradient of the images. Equal numbers share it, or one has it: either is a subgradient."""
+    cut, top, shape = saved
+    found = xp.astype(cut == top, dy.dtype)
+    share = dy[:, :, :, None, :, None, :] / xp.sum(found, axis=(3, 5), keepdims=True)
+    return images(xp, found * share, shape)
 
 
 @dataclass(frozen=True)
@@ -60,20 +78,10 @@ class MaxPool2D(_Pool2D):
     """
 
     def forward(self, xp, p, x, training=None):
-        squares = self._squares(xp, x)
-        top = xp.max(squares, axis=(3, 5), keepdims=True)
-        return top[:, :, :, 0, :, 0, :], (squares, top, x.shape)
+        return largest(xp, x, self.size)
 
     def backward(self, xp, p, saved, dy):
-        squares, top, shape = saved
-
-        def to_input():
-            # Equal numbers share the gradient.
-            found = xp.astype(squares == top, dy.dtype)
-            share = dy[:, :, :, None, :, None, :] / xp.sum(found, axis=(3, 5), keepdims=True)
-            return self._image(xp, found * share, shape)
-
-        return {}, to_input
+        return {}, lambda: largest_backward(xp, saved, dy, self.size)
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,12 @@ class AveragePool2D(_Pool2D):
     """
 
     def forward(self, xp, p, x, training=None):
-        return xp.mean(self._squares(xp, x), axis=(3, 5)), x.shape
+        return xp.mean(squares(xp, x, self.size), axis=(3, 5)), x.shape
 
     def backward(self, xp, p, saved, dy):
         def to_input():
             (M, n, H, W, C), s = dy.shape, self.size
             each = dy[:, :, :, None, :, None, :] / (s * s)
-            return self._image(xp, xp.broadcast_to(each, (M, n, H, s, W, s, C)), saved)
+            return images(xp, xp.broadcast_to(each, (M, n, H, s, W, s, C)), saved)
 
         return {}, to_input
