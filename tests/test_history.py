@@ -124,7 +124,7 @@ def test_rate_of_zero_is_recorded_as_zero():
 
 def by_hand(model, X, y):
     """Gradient norms and mean activations, layer by layer, from a second pass over all rows."""
-    net, n = model._fitted_network(None), len(X)
+    net, n = model._fitted_network(), len(X)
     theta = model._theta(net)
     l2 = np.array([[model.alpha / n]])
     grad = network.value_and_grad(np, net, theta, X, y, np.full((1, 1), 1 / n), l2)[2]

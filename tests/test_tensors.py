@@ -98,3 +98,17 @@ def test_longdouble_rows_are_computed_in_float64(estimator):
         result = getattr(long, name)(X.astype(np.longdouble))
         np.testing.assert_array_equal(result, getattr(double, name)(X))
         assert result.dtype in (np.dtype("float64"), Y.dtype)
+
+
+@pytest.mark.parametrize("cls", [MLPRegressor, MLPClassifier])
+def test_models_of_a_plain_function_predict_for_numpy_rows(cls):
+    """Only training needs the derivative, which torch alone supplies."""
+
+    def quartic(raw, y):
+        return ((raw - y) ** 4).sum(-1)
+
+    X, y = np.random.RandomState(0).randn(40, 3), np.arange(40) % 3
+    model = cls(loss=quartic, hidden_layer_sizes=4, max_iter=5, random_state=0)
+    model.fit(torch.tensor(X), torch.tensor(y))
+    expected = np.asarray(model.predict(torch.tensor(X)))
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-6)

@@ -227,7 +227,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         encoder = super()._activations((n_hidden + 1) // 2)
         return [*encoder, *encoder[-2::-1]]
 
-    def _network(self, shape, layers, backend):
+    def _network(self, shape, layers, backend=None):
         return replace(super()._network(shape, layers, backend), tied=self.tied_weights)
 
     def _check_solver(self, X_val):

@@ -229,10 +229,14 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             if rooted and np.min(sample_weight) < 0:
                 raise ValueError(f"{what} needs sample_weight >= 0: some are negative.")
 
-    def _network(self, shape: tuple[int, ...], layers: list[Layer], backend) -> network.Network:
+    def _network(
+        self, shape: tuple[int, ...], layers: list[Layer], backend=None
+    ) -> network.Network:
+        """The network of such layers; with a backend it is for training, else for predictions."""
         loss = self._loss()
         if not isinstance(loss, str) and not hasattr(loss, "value_and_grad"):
-            loss = backend.autograd_loss(loss, *self._link())
+            make = Loss if backend is None else backend.autograd_loss
+            loss = make(loss, *self._link())
         return network.Network(
             (*self._arranged(layers), Dense(self.n_outputs_, None)),
             LOSSES[loss] if isinstance(loss, str) else loss,
@@ -486,11 +490,11 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     def _arrays(self, backend, X):
         """The network, its parameters and validated rows, on the backend."""
-        net, dtype = self._fitted_network(backend), dtype_to_predict(X, self.coefs_[0])
+        net, dtype = self._fitted_network(), dtype_to_predict(X, self.coefs_[0])
         return net, backend.asarray(self._theta(net), dtype), backend.asarray(X, dtype)
 
     @abstractmethod
-    def _fitted_network(self, backend) -> network.Network:
+    def _fitted_network(self) -> network.Network:
         """The network that was fitted, whatever the parameters say by now."""
 
     def __sklearn_tags__(self):

@@ -122,8 +122,8 @@ class OfLayers(BaseNetwork):
         self.layers_ = self._layers()
         super()._accept(problem, result, incremental, backend)
 
-    def _fitted_network(self, backend) -> Network:
-        return self._network(self.input_shape_, self.layers_, backend)
+    def _fitted_network(self) -> Network:
+        return self._network(self.input_shape_, self.layers_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -37,6 +37,6 @@ class BaseMultilayerPerceptron(BaseNetwork):
     def _dense(self, sizes: list[int]) -> list[Layer]:
         return dense(sizes, self._activations(len(sizes)))
 
-    def _fitted_network(self, backend) -> Network:
+    def _fitted_network(self) -> Network:
         sizes = [int(b.shape[-1]) for b in self.intercepts_[:-1]]
-        return self._network(self.coefs_[0].shape[-2:-1], self._dense(sizes), backend)
+        return self._network(self.coefs_[0].shape[-2:-1], self._dense(sizes))
