@@ -131,7 +131,7 @@ class Run:
         self.moved = np.full(len(self.models), np.inf)
         self.error = np.full(len(self.models), np.inf)
 
-    def note_newton(self, moved, step, order: int) -> None:
+    def note_newton(self, moved, step, order: int, least: float = 0.0) -> None:
         """Estimate the error of the scores from how Newton's steps contract.
 
         Parameters
@@ -142,12 +142,14 @@ class Run:
             The share of it that was gone.
         order : int
             2 where each error is of the order of the square of the one before, else 1.
+        least : float, default=0.0
+            A rate of contraction below which there is no relying on: what directions are exact to.
 
         References
         ----------
         Hairer & Wanner (1996), Solving Ordinary Differential Equations II, section IV.8.
         """
-        rate = np.where(np.isfinite(self.moved), moved / self.moved, 1.0)
+        rate = np.where(np.isfinite(self.moved), np.maximum(moved / self.moved, least), 1.0)
         rest = np.where(rate < 1.0, rate**order / (1.0 - rate), np.inf)
         self.error = np.where(moved > 0, moved * (np.abs(1.0 - step) + rest), 0.0)
         # Without a penalty that tells there need be no optimum: scores that grow do not settle.

@@ -9,6 +9,8 @@ from .line_search import wolfe
 from .objective import LinearObjective, Point, take_point
 from .run import Run
 
+# The residual of a direction, relative to the gradient.
+EXACT_TO = 0.1
 # Most products with the Hessian for one direction.
 MAX_PRODUCTS = 10
 # Iterations in which the gradient has to halve, or another method may try.
@@ -18,7 +20,7 @@ BLOCKS_SERVE = 5
 
 
 def conjugate_gradients(xp, product, precondition, g):
-    """Solve ``H d = -g`` to a tenth of its residual, each model until it is there.
+    """Solve ``H d = -g`` to EXACT_TO of its residual, each model until it is there.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def conjugate_gradients(xp, product, precondition, g):
     d, r = xp.zeros_like(g), -g
     q = z = precondition(r)
     rz = xp.sum(r * z, axis=1)
-    goal = 0.01 * rz
+    goal = EXACT_TO**2 * rz
     for _ in range(MAX_PRODUCTS):
         Hq = product(q)
         curvature = xp.sum(q * Hq, axis=1)
@@ -84,7 +86,8 @@ def advance(backend, objective: LinearObjective, run: Run, point: Point, d, orde
         value, _ = line.at(xp.where(step.ok, step.step, xp.zeros_like(step.step)))
     run.n_fun += step.n_trials
     end = line.end(value)
-    run.note_newton(line.moved(), backend.to_numpy(step.step).astype("float64"), order)
+    went = backend.to_numpy(step.step).astype("float64")
+    run.note_newton(line.moved(), went, order, EXACT_TO if order == 1 else 0.0)
     return end, ~backend.to_numpy(step.ok)
 
 
