@@ -4,6 +4,7 @@ Channels come last. A patch is a vector of its pixels, row by row, each with all
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..activations import Activation as Entry
 from ..overrides import overridable
@@ -35,11 +36,16 @@ def _spread(xp, x, axis: int, stride: int):
     return spread[tuple(keep)]
 
 
-class Window(tuple):
-    """How patches are cut: (height, width, stride, top, bottom, left, right), the last four zeros.
+class Window(NamedTuple):
+    """How patches are cut, and how many zeros there are around the image."""
 
-    It is a tuple to be equal by value.
-    """
+    height: int
+    width: int
+    stride: int
+    top: int
+    bottom: int
+    left: int
+    right: int
 
 
 @overridable
@@ -149,7 +155,7 @@ class _Convolution(Layer):
         sizes = [self.size] * len(shape[:-1])
         flat = len(sizes) == 1  # a line is an image one pixel high
         return Window(
-            ([1] if flat else []) + sizes + [self.stride] + ([0, 0] if flat else []) + edges
+            *([1] if flat else []), *sizes, self.stride, *([0, 0] if flat else []), *edges
         )
 
     def out_shape(self, shape):

@@ -70,8 +70,8 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _layers(self) -> list[Layer]:
         """The layers before the output, as the parameters have them."""
 
-    def _row_shape(self, n_features: int) -> tuple[int, ...]:
-        """The shape of a row."""
+    def _row_shape(self, X, n_features: int) -> tuple[int, ...]:
+        """The shape of a row of X, as it was given, which has so many numbers."""
         return (n_features,)
 
     def _table(self, X):
@@ -123,6 +123,7 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         layers = self._layers()
         self._check_solver(X_val)
+        given = X
         X, y = self._validate_input(self._table(X), to_host(y), incremental, reset=first_pass)
         X = canonical(X)
         if sample_weight is not None:
@@ -131,7 +132,7 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self._check_weights(sample_weight)
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
-        net = self._network(self._row_shape(X.shape[1]), layers, backend)
+        net = self._network(self._row_shape(given, X.shape[1]), layers, backend)
         self._check_layers(net)
         if issparse(X):
             self._check_sparse(net)

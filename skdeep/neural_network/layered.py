@@ -101,14 +101,14 @@ class OfLayers(BaseNetwork):
         X = to_host(X)
         if not hasattr(X, "shape"):
             X = np.asarray(X)
-        self._seen_shape = X.shape[1:] if getattr(X, "ndim", 2) > 2 else None
-        return X if self._seen_shape is None else np.asarray(X).reshape(len(X), -1)
+        return np.asarray(X).reshape(len(X), -1) if X.ndim > 2 else X
 
-    def _row_shape(self, n_features):
+    def _row_shape(self, X, n_features):
         asked = self.input_shape
         shape = (n_features,) if asked is None else tuple(np.atleast_1d(asked).tolist())
-        if asked is None and self._seen_shape is not None:
-            shape = tuple(self._seen_shape)
+        if asked is None:
+            axes = getattr(X, "shape", None) or np.asarray(X).shape
+            shape = tuple(axes[1:]) if len(axes) > 2 else shape
         if prod(shape) != n_features:
             raise ValueError(
                 f"input_shape={asked} has {prod(shape)} numbers, but X has {n_features} features."
