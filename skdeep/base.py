@@ -257,7 +257,7 @@ def canonical(X):
     return X
 
 
-def require_finite(*arrays: np.ndarray) -> None:
+def require_finite(*arrays) -> None:
     """Raise scikit-learn's error if training has diverged."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError(

@@ -443,6 +443,17 @@ def test_what_is_fitted_predicts_numbers(estimator, rate, max_iter, backend):
                 assert np.isfinite(getattr(model, "predict_proba", model.predict)(X)).all()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_targets_whose_squares_overflow_are_refused(early_stopping, backend):
+    """Squared errors are infinite in every epoch, and so is the held-out score."""
+    settings = {"early_stopping": early_stopping, "max_iter": 3}
+    model = MLPRegressor(hidden_layer_sizes=(3,), backend=backend, **settings)
+    with pytest.raises(ValueError, match="non-finite"):
+        model.fit(X, 1e200 * X[:, 0])
+    assert not hasattr(model, "loss_")
+
+
 def test_perceptron_of_an_enormous_rate_overflows(engine):
     """In single precision the rate is infinite already: zero times it was a mistake or not."""
     model = Perceptron(eta0=1e300, tol=None, backend=engine, dtype="float32")

@@ -369,9 +369,10 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     def _accept(self, problem: Problem, result: Result, incremental: bool, backend) -> None:
         require_finite(result.theta)
-        # Early stopping returns to the best weights, from before any divergence.
-        if not (self.early_stopping or result.interrupted):
-            require_finite(result.loss)
+        early = self.early_stopping and result.states is not None
+        if not result.interrupted:
+            # Early stopping returns to the best weights, from before any divergence.
+            require_finite([s["best_score"] for s in result.states] if early else result.loss)
         for name in NORMS:  # of an earlier fit
             vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
@@ -393,7 +394,7 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         states = result.states
         self._trainings = [without_records(state) for state in states]
         self.t_, self._no_improvement_count = states[0]["samples"], states[0]["stalled"]
-        held_out, early = problem.validation is not None, self.early_stopping
+        held_out = problem.validation is not None
         self.loss_curve_ = self._of_members(result.curve)
         histories = [state["history"] for state in states]
         self.history_ = self._of_members(histories)
