@@ -14,7 +14,7 @@ import sklearn
 from sklearn.pipeline import Pipeline
 
 from .base import Backend, Model, warn
-from .solvers.training import without_records
+from .solvers.minibatch.training import without_records
 from .stochastic import STOCHASTIC_SOLVERS, is_stochastic
 from .storage import part_of, read, write
 from .version import __version__

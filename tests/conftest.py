@@ -33,7 +33,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["numba", "scikit-learn", "generic", "torch"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A way of computing a perceptron; the name of the backend on which it is taken."""
-    from skdeep.solvers import perceptron, perceptron_compiled
+    from skdeep.solvers.perceptron import compiled as perceptron_compiled
+    from skdeep.solvers.perceptron import solve as perceptron
 
     if request.param == "torch":
         pytest.importorskip("torch", reason="torch is not installed")

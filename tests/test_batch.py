@@ -13,7 +13,8 @@ from skdeep.neural_network import MLPRegressor
 from skdeep.optimizers import OPTIMIZERS
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
-from skdeep.solvers import SOLVERS, minibatch
+from skdeep.solvers import SOLVERS
+from skdeep.solvers.minibatch import loop as minibatch
 
 SEEDS = range(7)
 

@@ -24,7 +24,7 @@ from skdeep.backends.base import Backend
 from skdeep.batch import solve_many, stack
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.model_selection import GridSearchCV
-from skdeep.solvers import discriminant
+from skdeep.solvers.discriminant import solve as discriminant
 
 BACKENDS = ["numpy", "torch"]
 SOLVERS = ["svd", "lsqr", "eigen"]

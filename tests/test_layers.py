@@ -23,7 +23,7 @@ from skdeep.layers import (
 from skdeep.layers.base import Training
 from skdeep.losses import LOSSES
 from skdeep.network import Network, backpropagate, forward, hidden_layers, join, split, tail
-from skdeep.solvers import lm
+from skdeep.solvers.full_batch import levenberg_marquardt as lm
 
 strict = pytest.importorskip("array_api_strict")
 torch = pytest.importorskip("torch")

@@ -45,7 +45,7 @@ MAY_IMPORT = {"backends": {"batch", "base", "__init__"}}
 # What is optional, and the files that may import it.
 OPTIONAL = {
     "torch": ["backends/torch_backend*"],
-    "numba": ["backends/*", "solvers/*"],
+    "numba": ["backends/*", "solvers/perceptron/*"],
 }
 # ... only inside a function: loading it takes a second, and it may not be installed.
 LAZY = {"numba"}
@@ -183,12 +183,12 @@ BROKEN = [
     ("network.py", "from array_api_compat import torch as xp", "import torch"),
     ("backends/numpy_backend.py", "import torch.nn", "import torch"),
     ("base.py", "def f():\n    import numba", "import numba"),
-    ("solvers/perceptron.py", "from numba import njit", "inside the function"),
+    ("solvers/perceptron/loops.py", "from numba import njit", "inside the function"),
     ("helpers.py", "", "helpers has no place in LAYERS"),
 ]
 SOUND = [
     ("solvers/lbfgs.py", "from ..network import forward\nfrom .search import wolfe"),
-    ("solvers/perceptron.py", "def compiled():\n    from numba import njit"),
+    ("solvers/perceptron/loops.py", "def compiled():\n    from numba import njit"),
     ("backends/torch_backend.py", "import torch\nfrom ..solvers import newton"),
     ("backends/torch_backend_steps.py", "from array_api_compat import torch as xp"),
     ("base.py", "from .backends import get_backend\nfrom array_api_compat import is_torch_array"),
@@ -220,3 +220,17 @@ def test_lines_of_code_leave_prose_out():
     source = '"""Two\nlines."""\n\n# why\nx = (  # one\n    1,\n    # why\n)\n\n\n'
     source += 'def f():\n    """Says."""\n    return """a\n\n# text"""\n'
     assert lines_of_code(source) == 7
+
+
+def test_families_of_solvers_do_not_know_each_other():
+    """Few files lie flat in ``solvers``, and no family imports from another."""
+    package = ROOT / "skdeep"
+    families = [folder for folder in (package / "solvers").iterdir() if folder.name[0] != "_"]
+    assert len(list((package / "solvers").glob("*.py"))) <= 6
+    others = []
+    for family in families:
+        for file in family.glob("*.py"):
+            for _, name, _ in find_imports(package, file):
+                if name.startswith("skdeep.solvers.") and name.split(".")[2] != family.name:
+                    others.append(f"{file.name} imports {name}")
+    assert len(families) == 4 and not others

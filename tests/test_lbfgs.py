@@ -21,9 +21,9 @@ from skdeep.backends.numpy_backend import CACHED, loss_along
 from skdeep.linear_model import LogisticRegression
 from skdeep.linear_model.logistic_problem import Penalty, make_problem
 from skdeep.losses import LOSSES
-from skdeep.solvers import curvature, exact_newton, lbfgs, objective
-from skdeep.solvers.line_search import wolfe
-from skdeep.solvers.whitening import whitening
+from skdeep.solvers.full_batch import curvature, exact_newton, lbfgs, objective
+from skdeep.solvers.full_batch.line_search import wolfe
+from skdeep.solvers.full_batch.whitening import whitening
 
 
 def gradient(model, X, y) -> float:

@@ -15,7 +15,7 @@ from skdeep.backends.base import Backend
 from skdeep.batch import solve_many, solve_stack
 from skdeep.initializers import INITIALIZERS
 from skdeep.problem import Problem
-from skdeep.solvers import lm
+from skdeep.solvers.full_batch import levenberg_marquardt as lm
 
 NUMPY = get_backend("numpy")
 

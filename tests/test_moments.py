@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skdeep.backends import get_backend
 from skdeep.problem import Problem
-from skdeep.solvers import moments as module
-from skdeep.solvers.moments import (
+from skdeep.solvers.discriminant import moments as module
+from skdeep.solvers.discriminant.moments import (
     Moments,
     Reader,
     class_moments,

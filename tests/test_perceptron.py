@@ -22,7 +22,11 @@ from skdeep.backends.base import Backend
 from skdeep.batch import solve_many
 from skdeep.linear_model import Perceptron
 from skdeep.problem import Problem
-from skdeep.solvers import perceptron, perceptron_compiled, perceptron_loops
+from skdeep.solvers.perceptron import compiled as perceptron_compiled
+from skdeep.solvers.perceptron import loops as perceptron_loops
+from skdeep.solvers.perceptron import sweeps
+from skdeep.solvers.perceptron import solve as perceptron
+from skdeep.solvers.perceptron.rows import make_orders, next_visits, permutation
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -123,7 +127,7 @@ def test_permutation_is_scikit_learns(seed):
     rows = ArrayDataset64(X, X[:, 0].copy(), X[:, 0].copy())
     rows._shuffle_py(seed)
     expected = [rows._next_py()[3] for _ in range(17)]
-    assert perceptron.permutation(seed, 17).tolist() == expected
+    assert permutation(seed, 17).tolist() == expected
 
 
 def test_partial_fit_goes_on_and_takes_missing_classes(engine):
@@ -232,9 +236,9 @@ def test_rows_of_a_fold_are_a_data_set(engine):
 def test_models_with_one_order_share_its_gram_matrix(shuffle):
     X, y = many_features()
     problem = make_problem(X, y, alphas=[0.0, 0.1, 0.2], seeds=[1, 1, 2], shuffle=shuffle)
-    sweep = perceptron.Blocks(Backend("plain", "cpu", get_backend("numpy").xp), problem)
-    orders = perceptron.make_orders(problem, perceptron.permutation)
-    index, *_ = sweep.gather(perceptron.next_visits(orders))
+    sweep = sweeps.Blocks(Backend("plain", "cpu", get_backend("numpy").xp), problem)
+    orders = make_orders(problem, permutation)
+    index, *_ = sweep.gather(next_visits(orders))
     assert index.shape == ((2 if shuffle else 1), len(y))
 
 

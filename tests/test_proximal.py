@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from skdeep import fit_many
 from skdeep.batch import solve_stack
 from skdeep.linear_model import LogisticRegression
-from skdeep.solvers import proximal
+from skdeep.solvers.full_batch import proximal
 
 
 @pytest.mark.parametrize("by", [0.0, 0.5])

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from skdeep import fit_many
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV
-from skdeep.solvers import exact_newton, newton
+from skdeep.solvers.full_batch import exact_newton, newton
 
 NAMES = ("iris", "wine", "breast_cancer", "digits")
 

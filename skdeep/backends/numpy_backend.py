@@ -14,7 +14,10 @@ import scipy.sparse as sp
 from .. import network
 from ..layers import convolution, dense
 from ..overrides import chosen
-from ..solvers import minibatch, objective, perceptron, perceptron_compiled
+from ..solvers.full_batch import objective
+from ..solvers.minibatch import loop as minibatch
+from ..solvers.perceptron import compiled as perceptron_compiled
+from ..solvers.perceptron import solve as perceptron
 from .base import Backend
 from .numpy_elementwise import ACTIVATIONS_IN_PLACE, BLOCK, OPTIMIZER_OVERRIDES
 

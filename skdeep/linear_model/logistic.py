@@ -36,7 +36,7 @@ from ..losses import sigmoid, softmax
 from ..monitoring import watched
 from ..network import Network
 from ..problem import Problem, Result
-from ..solvers.training import restarted, without_records
+from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, OfStochasticSolvers
 from .logistic_problem import (
     ALGORITHMS,

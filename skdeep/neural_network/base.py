@@ -34,7 +34,7 @@ from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, cancel
 from ..regularization import ClipNorm, LabelSmoothing, MaxNorm, Regularizer
-from ..solvers.training import restarted, without_records
+from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import STOCHASTIC_SOLVERS, column, is_stochastic, settings
 from .held_out import ScoredOnHeldOutRows
 

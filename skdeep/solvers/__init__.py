@@ -1,4 +1,4 @@
-"""The algorithms, one a file: ``solve(backend, problem) -> Result`` over a stack of models."""
+"""The algorithms, a folder for each family: ``solve(backend, problem) -> Result`` over a stack."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -52,13 +52,13 @@ class Solver(NamedTuple):
 
 # Name in Problem.solver -> module here with `solve` and `memory`, and perhaps `reads` and `NEEDS`.
 SOLVERS: dict[str, str | Solver] = {
-    "minibatch": "minibatch",
-    "lbfgs": "lbfgs",
-    "lm": "lm",
-    "newton": "newton",
-    "proximal": "proximal",
-    "perceptron": "perceptron",
-    "discriminant": "discriminant",
+    "minibatch": "minibatch.loop",
+    "lbfgs": "full_batch.lbfgs",
+    "lm": "full_batch.levenberg_marquardt",
+    "newton": "full_batch.newton",
+    "proximal": "full_batch.proximal",
+    "perceptron": "perceptron.solve",
+    "discriminant": "discriminant.solve",
 }
 
 

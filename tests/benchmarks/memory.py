@@ -134,7 +134,7 @@ def warm_up(row: Row, package: str) -> None:
     X = sp.csr_matrix(X) if row.form == "sparse" else X
     row.estimator(package).fit(X, y)
     if row.compiled and package == "skdeep":
-        with mock.patch("skdeep.solvers.perceptron_compiled.WORTH_COMPILING", 0):
+        with mock.patch("skdeep.solvers.perceptron.compiled.WORTH_COMPILING", 0):
             row.estimator(package).fit(X, y)
     for dtype in ("float64", "float32"):
         square = np.ones((1500, 1500), dtype)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..problem import Problem, Result
-from ..threads import in_threads
+from ...problem import Problem, Result
+from ...threads import in_threads
 from .covariances import estimated, identity_like, ledoit_wolf
 from .moments import Moments, Reader, class_moments, merge, row_sets, thin_moments, total_scatter
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..problem import Problem, Result
+from ...problem import Problem, Result
+from .bookkeeping import SHARE, Run
 from .curvature import Centre, hessian
 from .objective import make_objective, shift_invariant, without_common_part
-from .run import SHARE, Run
 from .truncated_newton import advance, go_on
 from .whitening import inverse_root
 

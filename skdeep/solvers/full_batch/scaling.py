@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from ..problem import Problem, Result
+from ...problem import Problem, Result
 from .objective import shift_invariant
 from .precision import DEVIATIONS, some_rows, tells_apart
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..losses import has_hessian
-from ..problem import Problem, Result
+from ...losses import has_hessian
+from ...problem import Problem, Result
 from . import exact_newton, truncated_newton
+from .bookkeeping import FULL_BATCH, SHARE, SHARE_LARGE, Run, largest
 from .objective import make_objective, without_common_part
 from .precision import in_double, needs_double, tells_apart
 from .quasi_newton import IDENTITY, MEMORY, History, State, advance
-from .run import FULL_BATCH, SHARE, SHARE_LARGE, Run, largest
 from .scaling import limit, moderated
 from .whitening import MAX_FEATURES, MIN_ROWS, whitening
 

@@ -4,10 +4,10 @@ from itertools import count
 
 import numpy as np
 
+from .bookkeeping import Run
 from .curvature import Blocks, Products
 from .line_search import wolfe
 from .objective import LinearObjective, Point, take_point
-from .run import Run
 
 # The residual of a direction, relative to the gradient.
 EXACT_TO = 0.1

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..losses import squared_error
-from ..network import Network, forward, shaped, split
-from ..overrides import chosen
-from ..problem import Problem, Result
+from ...losses import squared_error
+from ...network import Network, forward, shaped, split
+from ...overrides import chosen
+from ...problem import Problem, Result
+from .bookkeeping import FULL_BATCH, Run
 from .objective import Data, Point, load, take_data, take_point
-from .run import FULL_BATCH, Run
 
 # The first damping; one is as large as the curvature itself.
 FIRST_DAMPING = 1e-3
@@ -77,7 +77,7 @@ def jacobian(xp, net: Network, theta, X, seed):
     --------
     >>> import numpy as np
     >>> from skdeep.network import build
-    >>> from skdeep.solvers.lm import jacobian
+    >>> from skdeep.solvers.full_batch.levenberg_marquardt import jacobian
     >>> net, X = build((2, 1), "squared_error"), np.array([[2.0, 5.0]])
     >>> raw, J = jacobian(np, net, np.zeros((1, 3)), X, np.ones((1, 1)))
     >>> J.ravel().tolist()

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
-from ..problem import Problem
-from .perceptron import labels, visited_rows
+from ...problem import Problem
+from .rows import labels, visited_rows
 
 # Rows looked at together.
 BLOCK = 1024

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from ..threads import in_threads
+from ...threads import in_threads
 
 # Elements of a block of rows: in the cache of a CPU core, or enough to keep an accelerator busy.
 CPU_BLOCK, DEVICE_BLOCK = 2**17, 2**24

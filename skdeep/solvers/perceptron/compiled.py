@@ -16,9 +16,16 @@ import numpy as np
 import scipy.sparse as sp
 from joblib import effective_n_jobs
 
-from ..problem import Problem, Result
-from . import perceptron
-from . import perceptron_loops as loops
+from ...problem import Problem, Result
+from . import loops, solve
+from .rows import (
+    MAX_INT,
+    earlier_means,
+    intercept_rate,
+    labels,
+    permutation,
+    row_weights,
+)
 
 # Multiplications from which loading numba (0.3 s, once a process; compiling takes a second or two,
 # once a machine) is worth its while: about as long as scikit-learn's loop would take.
@@ -41,20 +48,20 @@ COUNTED = 2**19
 
 
 def train(backend, problem: Problem) -> Result:
-    """Override of ``perceptron.train``."""
+    """Override of ``solve.train``."""
     if problem.options.get("average"):
         # scikit-learn's loop takes the mean as it goes; those compiled here do not.
         if problem.monitors is not None:
-            return perceptron.train.__wrapped__(backend, problem)
+            return solve.train.__wrapped__(backend, problem)
         return train_with_scikit_learn(problem)
     loaded = compiled.cache_info().currsize > 0
     worth = min(WORTH_CALLING, WORTH_COMPILING) if loaded else WORTH_COMPILING
     if _work(problem) > worth and find_spec("numba"):
         with threads(problem) as each:
             sweep = Sequence(problem, each)
-            return perceptron.run(problem, sweep, compiled(perceptron.permutation))
+            return solve.run(problem, sweep, compiled(permutation))
     if problem.monitors is not None:
-        return perceptron.train.__wrapped__(backend, problem)
+        return solve.train.__wrapped__(backend, problem)
     return train_with_scikit_learn(problem)
 
 
@@ -124,7 +131,7 @@ class Sequence:
     def __init__(self, problem: Problem, each):
         self.problem, self.dtype, self.each = problem, np.dtype(problem.dtype), each
         self.models = np.arange(problem.n_models)
-        self.y, self.weights = perceptron.labels(problem), perceptron.row_weights(problem)
+        self.y, self.weights = labels(problem), row_weights(problem)
         self.w = np.array(problem.theta[:, :-1], dtype=self.dtype)
         self.paid = np.zeros_like(self.w)
         # As in scikit-learn, only the vectors are ever of single precision.
@@ -134,7 +141,7 @@ class Sequence:
         )
         names = "eta0", "l2", "l1"
         self.hyper = np.concatenate([problem.hyper[name] for name in names], axis=1, dtype=float)
-        self.intercept_rate = perceptron.intercept_rate(problem)
+        self.intercept_rate = intercept_rate(problem)
         self.X = problem.X.astype(self.dtype, copy=False)
         self.n_threads = effective_n_jobs(problem.options["n_jobs"])
         self.learn = None  # a function: a method of this sweep would keep its rows alive
@@ -239,15 +246,15 @@ def train_with_scikit_learn(problem: Problem) -> Result:
     the rounding, so that the scores are what they were. Penalties would shrink that count, and
     large data should not be copied for it: there mistakes are -1.
     """
-    from .._sklearn import Hinge, _plain_sgd32, _plain_sgd64, make_dataset
+    from ..._sklearn import Hinge, _plain_sgd32, _plain_sgd64, make_dataset
 
     dtype = np.dtype(problem.dtype)
     plain_sgd = _plain_sgd32 if dtype == np.float32 else _plain_sgd64
-    X, y, weights = problem.X, perceptron.labels(problem), perceptron.row_weights(problem)
+    X, y, weights = problem.X, labels(problem), row_weights(problem)
     X = X.astype(dtype, copy=False)
     constant_rate = 1
     average = bool(problem.options.get("average"))
-    means, n_before = perceptron.earlier_means(problem)
+    means, n_before = earlier_means(problem)
     unused = np.random.RandomState(0)  # of draws with replacement, which are not made here
 
     def fit(m):
@@ -288,7 +295,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
                 *(int(hyper["n_iter_no_change"]), int(hyper["max_iter"]), hyper["tol"]),
                 *(int(problem.options["fit_intercept"]), problem.options["verbose"]),
                 int(problem.options["shuffle"]),
-                problem.rngs[m].randint(perceptron.MAX_INT),
+                problem.rngs[m].randint(MAX_INT),
                 *(1.0, 1.0),
                 *(constant_rate, hyper["eta0"], 0.5),
                 0,

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
+from .bookkeeping import Run
 from .line_search import wolfe
 from .objective import LinearObjective, NetworkObjective, Point, take_point
-from .run import Run
 
 # Pairs of steps and gradient changes that approximate the Hessian.
 MEMORY = 10

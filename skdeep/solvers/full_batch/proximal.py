@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..overrides import chosen
-from ..problem import Problem, Result
+from ...overrides import chosen
+from ...problem import Problem, Result
+from .bookkeeping import FULL_BATCH, SHARE, Run, largest
 from .curvature import Products, diagonal, hessian
 from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
 from .precision import in_double, needs_double
-from .run import FULL_BATCH, SHARE, Run, largest
 from .scaling import centred, far, limit, moderated
 
 # Beyond so many parameters in play the Hessian is not formed.

@@ -4,8 +4,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..interrupts import check
-from ..problem import Problem, Result
+from ...interrupts import check
+from ...problem import Problem, Result
 
 # Iterations in which neither the objective nor the gradient's best size improved measurably, after
 # which a model stops. It counts as converged if its gradient is at the rounding of its type.

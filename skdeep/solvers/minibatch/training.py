@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..problem import Problem
-from ..schedules import Progress
+from ...problem import Problem
+from ...schedules import Progress
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from ..problem import Problem, Result
+from ...problem import Problem, Result
 from .exact_newton import pays
 
 # Deviations from zero up to which single precision tells rows apart well enough for an answer.

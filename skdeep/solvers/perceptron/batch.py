@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..activations import ACTIVATIONS
-from ..layers.dense import affine, affine_backward
-from ..overrides import chosen
-from ..problem import Problem
-from .perceptron import labels, row_weights
+from ...activations import ACTIVATIONS
+from ...layers.dense import affine, affine_backward
+from ...overrides import chosen
+from ...problem import Problem
+from .rows import labels, row_weights
 
 
 class Batch:

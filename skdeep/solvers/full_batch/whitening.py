@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers.dense import affine, affine_backward
-from ..losses import has_hessian
-from ..overrides import chosen
+from ...layers.dense import affine, affine_backward
+from ...losses import has_hessian
+from ...overrides import chosen
 from .objective import shift_invariant
 
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.

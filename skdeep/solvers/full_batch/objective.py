@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers.dense import affine_backward
-from ..losses import log_loss
-from ..network import Network, forward, value_and_grad
-from ..overrides import chosen, overridable
+from ...layers.dense import affine_backward
+from ...losses import log_loss
+from ...network import Network, forward, value_and_grad
+from ...overrides import chosen, overridable
 
 
 class Point(NamedTuple):

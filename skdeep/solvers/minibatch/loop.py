@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from ..interrupts import Whole, check, interruptible
-from ..network import backpropagate, forward, hidden_layers, matrices
-from ..optimizers import OPTIMIZERS, Optimizer
-from ..overrides import chosen, overridable
-from ..problem import Problem, Result
-from ..regularization import Draws, names_of, put_together
+from ...interrupts import Whole, check, interruptible
+from ...network import backpropagate, forward, hidden_layers, matrices
+from ...optimizers import OPTIMIZERS, Optimizer
+from ...overrides import chosen, overridable
+from ...problem import Problem, Result
+from ...regularization import Draws, names_of, put_together
 from .training import Clock, Training, finished, learning_rates, note_progress, rate_now, say
 
 # Share of the old running means and variances that a batch leaves in place.

@@ -5,13 +5,13 @@ import warnings
 import numpy as np
 from scipy.linalg import LinAlgWarning
 
-from ..problem import Problem, Result
+from ...problem import Problem, Result
 from . import lbfgs, truncated_newton
+from .bookkeeping import FULL_BATCH, largest
 from .exact_newton import MAX_PARAMETERS
 from .objective import make_objective, without_common_part
 from .precision import in_double, needs_double
 from .quasi_newton import State
-from .run import FULL_BATCH, largest
 from .scaling import limit, moderated
 from .whitening import MAX_FEATURES, whitening
 

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from ..layers.dense import affine_backward
-from ..network import forward
-from ..overrides import chosen
+from ...layers.dense import affine_backward
+from ...network import forward
+from ...overrides import chosen
 from .objective import LinearObjective, Point, shift_invariant
 from .whitening import BLOCK, MAX_FEATURES, MIN_ROWS, inverse_root
 

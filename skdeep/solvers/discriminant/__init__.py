@@ -1,0 +1,1 @@
+"""Linear discriminants from moments of the classes."""

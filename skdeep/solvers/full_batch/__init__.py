@@ -1,0 +1,1 @@
+"""All rows at once: L-BFGS, Newton, proximal Newton, Levenberg and Marquardt."""

@@ -1,0 +1,1 @@
+"""Mini-batch gradient descent: its loop, and how far a model has been trained."""

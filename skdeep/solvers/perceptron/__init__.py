@@ -1,0 +1,1 @@
+"""Rosenblatt's rule, row by row, compiled or not, or in batches."""
