@@ -24,8 +24,8 @@ from skdeep.linear_model import Perceptron
 from skdeep.problem import Problem
 from skdeep.solvers.perceptron import compiled as perceptron_compiled
 from skdeep.solvers.perceptron import loops as perceptron_loops
-from skdeep.solvers.perceptron import sweeps
 from skdeep.solvers.perceptron import solve as perceptron
+from skdeep.solvers.perceptron import sweeps
 from skdeep.solvers.perceptron.rows import make_orders, next_visits, permutation
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
