@@ -150,8 +150,13 @@ class Network:
 
     @cached_property
     def activations(self) -> tuple[Entry, ...]:
-        """Those of the hidden layers; none in a linear model."""
+        """Those of the hidden layers."""
         return tuple(layer.entry for layer in self.layers if isinstance(layer, Activation))
+
+    @cached_property
+    def linear(self) -> bool:
+        """Whether the output layer is all that there is."""
+        return self.plain and not self.activations
 
     @cached_property
     def plain(self) -> bool:

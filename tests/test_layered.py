@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -149,6 +150,17 @@ def test_full_batch_solvers(solver):
     layers = [Conv1D(2, 3, activation="tanh"), Dense(4, "tanh"), Residual([Dense(4, "tanh")])]
     net = NetworkRegressor(layers, (10, 1), solver=solver, random_state=0, max_iter=100)
     assert net.fit(X, y).score(X, y) > 0.8
+
+
+def test_lbfgs_over_layers_without_parameters_or_activations(backend):
+    """Least squares over the maxima of windows: the closed form."""
+    X = np.random.RandomState(0).randn(60, 16)
+    y = X.reshape(60, 4, 4)[:, :2].max(axis=(1, 2)) + X[:, 3]
+    net = NetworkRegressor([MaxPool2D(2)], (4, 4), solver="lbfgs", alpha=0, max_iter=500)
+    net.set_params(tol=1e-10, backend=backend).fit(X, y)
+    maxima = X.reshape(60, 2, 2, 2, 2).max(axis=(2, 4)).reshape(60, 4)
+    best = LinearRegression().fit(maxima, y)
+    np.testing.assert_allclose(net.predict(X), best.predict(maxima), rtol=1e-5, atol=1e-6)
 
 
 def test_images_of_more_axes_and_flattened_rows_are_the_same(backend):

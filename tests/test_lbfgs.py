@@ -73,7 +73,7 @@ def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept, const
         X[:, 0] = 3.0
     Cs = [1e-4, 1.0, 100.0]
     stack, backend = problem(X, y, Cs, fit_intercept), get_backend("numpy")
-    space = whitening(backend, stack, objective.load(backend, stack))
+    space = whitening(backend, stack)
     k = stack.net.units[1]
     P = stack.theta.shape[1]
     # Softmax knows differences between outputs only: take a direction for the first output alone.
@@ -83,7 +83,7 @@ def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept, const
         extended = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
         H = curvature * extended.T @ extended / len(X)
         H[:p, :p] += np.eye(p) / (C * len(X))
-        one = space.take(np, np.array([m]))._replace(invariant=False)
+        one = objective.take(np, space, np.array([m]))._replace(invariant=False)
         B = np.zeros((P // k, P // k))
         for j in range(P // k):
             d = np.zeros((1, P // k, k))

@@ -16,6 +16,7 @@ from skdeep.batch import solve_many, solve_stack
 from skdeep.initializers import INITIALIZERS
 from skdeep.problem import Problem
 from skdeep.solvers.full_batch import levenberg_marquardt as lm
+from skdeep.solvers.full_batch.objective import load
 
 NUMPY = get_backend("numpy")
 
@@ -97,8 +98,8 @@ def test_jacobian_without_intercepts():
 def test_linearisation_in_blocks(monkeypatch, n, l2):
     """Value and gradient are those of backpropagation, the matrix is J Jᵀ, however it is cut."""
     problem = make_problem((3, 4, 2), n=n, l2=l2, weights=np.random.RandomState(1).rand(n))
-    data = lm.load(NUMPY, problem)
-    monkeypatch.setattr(lm, "BLOCK", 1)
+    data = load(NUMPY, problem)
+    monkeypatch.setattr(lm, "ENTRIES", 1)
     point, system = lm.linearise(NUMPY, problem.net, problem.theta, data)
     want = network.value_and_grad(
         np, problem.net, problem.theta, data.X, data.y, data.w, problem.hyper["l2"]
@@ -117,14 +118,14 @@ def test_linearisation_in_blocks(monkeypatch, n, l2):
 @pytest.mark.parametrize("damping", [1e-4, 1.0])
 def test_both_forms_of_the_step_are_one(l2, damping):
     problem = make_problem((3, 4, 2), n=7, l2=l2)
-    data = lm.load(NUMPY, problem)
+    data = load(NUMPY, problem)
     point, small = lm.linearise(NUMPY, problem.net, problem.theta, data)
     whole = lm.System(small.J @ small.J.mT)
     scale = lm.rescale(xp, whole, data)
     np.testing.assert_allclose(lm.rescale(xp, small, data), scale, rtol=1e-12)
     size = np.array([damping])
     d, gain = zip(
-        *(lm.step(xp, lm.Walk(point, s, scale, size, size), data) for s in (small, whole)),
+        *(lm.direction(xp, point, lm.State(s, scale, size, size), data) for s in (small, whole)),
         strict=True,
     )
     np.testing.assert_allclose(d[0], d[1], rtol=1e-8, atol=1e-11)

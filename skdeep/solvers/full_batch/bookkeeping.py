@@ -1,11 +1,14 @@
-"""The bookkeeping of full-batch solvers."""
+"""The one loop of full-batch solvers, and the bookkeeping of a stack in it."""
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ...interrupts import check
 from ...problem import Problem, Result
+from .objective import make_objective, take
 
 # Iterations in which neither the objective nor the gradient's best size improved measurably, after
 # which a model stops. It counts as converged if its gradient is at the rounding of its type.
@@ -17,9 +20,10 @@ SHARE, SHARE_LARGE = 1e-3, 3.0
 # A penalty is as good as none below this share of the largest curvature, X's size squared.
 NEGLIGIBLE = float(np.finfo("float64").eps)
 
-
-# What all full-batch solvers read.
-FULL_BATCH = {"l2", "l2_intercept", "tol", "max_iter", "max_fun", "ftol", "settles"}
+# The hyper-parameters that all full-batch solvers read.
+FULL_BATCH = {"l2", "l2_intercept", "tol", "max_iter", "max_fun", "ftol"}
+# Of the models on their way, in this order.
+OWN = ("models", "value", "best", "idle", "failed", "met", "moved", "error")
 
 
 def largest(X) -> float:
@@ -28,67 +32,127 @@ def largest(X) -> float:
 
 
 class Run:
-    """The bookkeeping of a stack on the host: who goes on, who has stopped and with what.
+    """A stack of models on their way: where those stand that go on, and what the others came to.
+
+    A fit may have several stages, each with the problem in a form of its own (:meth:`enter`).
+    Iterations, evaluations, curves and monitors go on through all of them.
 
     Parameters
     ----------
+    backend : Backend
     problem : Problem
     share : float, optional
         Models whose gradient is within their tolerance go on until the error of their scores is
         within this share of it, as far as Newton's steps tell; see :meth:`note_newton`.
     any_step : bool, default=False
         Whether quasi-Newton steps may tell it too, as where that much is too dear to know.
+
+    Attributes
+    ----------
+    models : ndarray of int
+        Those on their way.
+    objective : LinearObjective or NetworkObjective
+        Theirs.
+    point : Point
+        Where they stand. A step puts it further on.
+    n_steps : int
+        Iterations in this stage.
+    n_fun : int
+        Evaluations of the objective in this stage.
+    settles : ndarray of bool of shape (n_models,)
+        Those that ``share`` is for; a small gradient is enough for the others.
+    waiting : ndarray of bool of shape (n_models,)
+        Those that wait for a stage. A step lets a model wait for the next one where it finds no way
+        on, which then does not count as an iteration.
     """
 
-    def __init__(self, problem: Problem, share: float | None = None, any_step: bool = False):
-        check()
+    def __init__(self, backend, problem: Problem, share: float | None = None, any_step=False):
         M = problem.n_models
-        hyper = {name: problem.hyper[name][:, 0] for name in ("tol", "max_iter")}
-        for name, default in (("max_fun", np.inf), ("ftol", -np.inf)):
-            hyper[name] = np.broadcast_to(problem.hyper.get(name, default), (M, 1))[:, 0]
-        self.hyper = hyper
-        self.any_step = any_step
-        self.problem = problem
-        self.eps = float(np.finfo(problem.dtype).eps)
-        self.n_models = M
-        self.models = np.arange(M)  # those still walking
-        self.n_fun = 1
-        self.value = np.full(M, np.inf)
-        self.best = np.full(M, np.inf)
-        self.idle = np.zeros(M, dtype=int)
-        self.failed = np.zeros(M, dtype=bool)
-        self.met = np.zeros(M, dtype=bool)
-        error = np.inf if share is None else np.maximum(share * hyper["tol"], 100.0 * self.eps)
-        settles = np.broadcast_to(problem.hyper.get("settles", True), (M, 1))[:, 0]
-        self.hyper["error"] = np.where(settles, error, np.inf)
-        penalty = problem.hyper["l2"] + problem.hyper.get("l1", 0.0)
-        self.hyper["penalty"] = np.broadcast_to(penalty, (M, 1))[:, 0]
-        self.begin_newton()
+        self.backend, self.xp, self.problem = backend, backend.xp, problem
+        self.n_models, self.share, self.any_step = M, share, any_step
         self.theta = np.array(problem.theta, dtype=problem.dtype)
-        self.n_iter = np.zeros(M, dtype=int)
-        self.loss = np.zeros(M)
-        self.converged = np.zeros(M, dtype=bool)
-        self.evaluations = np.zeros(M, dtype=int)
-        self.errors = np.full(M, np.inf)
+        self.n_iter, self.evaluations = np.zeros((2, M), dtype=int)
+        self.converged, self.told = np.zeros((2, M), dtype=bool)
+        self.waiting = np.ones(M, dtype=bool)
+        self.loss, self.errors = np.zeros(M), np.full(M, np.inf)
         self.curve: list[list[float]] = [[] for _ in range(M)]
+        self.settles = np.ones(M, dtype=bool)
+
+    def enter(self, problem: Problem | None = None, error=None) -> None:
+        """Begin a stage with the models that wait, from where they are.
+
+        Parameters
+        ----------
+        problem : Problem, optional
+            Another form of the problem, of another type or with other tolerances.
+        error : ndarray of shape (M,), optional
+            What is known of the error of all models' scores.
+        """
+        check()
+        problem = self.problem if problem is None else problem
+        self.models = np.flatnonzero(self.waiting)
+        self.waiting[:] = False
+        m = len(self.models)
+        self.eps = float(np.finfo(problem.dtype).eps)
+        self.limits = self._limits(problem)
+        self.n_steps, self.n_fun = 0, 1
+        self.value, self.best = np.full((2, m), np.inf)
+        self.idle, (self.failed, self.met) = np.zeros(m, dtype=int), np.zeros((2, m), dtype=bool)
+        self.begin_newton()
+        if error is not None:
+            self.error = error[self.models]
+        # Nothing of the stage before is held while this one is loaded.
+        self.objective = self.point = None
+        part = problem if m == self.n_models else problem.take(self.models)
+        self.objective = make_objective(self.backend, part)
+        theta = self.backend.asarray(self.theta[self.models], problem.dtype)
+        self.point = self.objective.at(theta)
+        self.judge()
+
+    def _limits(self, problem: Problem) -> dict[str, np.ndarray]:
+        """Where models stop, each of shape (M,)."""
+        hyper, M = problem.hyper, self.n_models
+        limits = {name: hyper[name][:, 0] for name in ("tol", "max_iter")}
+        for name, default in (("max_fun", np.inf), ("ftol", -np.inf)):
+            limits[name] = np.broadcast_to(hyper.get(name, default), (M, 1))[:, 0]
+        if self.share is not None:
+            error = np.maximum(self.share * limits["tol"], 100.0 * self.eps)
+            limits["error"] = np.where(self.settles, error, np.inf)
+        else:
+            limits["error"] = np.full(M, np.inf)
+        penalty = hyper["l2"] + hyper.get("l1", 0.0)
+        return limits | {"penalty": np.broadcast_to(penalty, (M, 1))[:, 0]}
 
     @cached_property
-    def reach(self) -> float:
+    def scale(self) -> float:
         """What entries of a gradient are of the order of, at most: those of X, or one."""
         return max(largest(self.problem.X), 1.0)
 
-    def tol(self):
-        """The tolerances of the models still walking."""
-        return self.hyper["tol"][self.models]
+    def limit(self, name: str):
+        """A limit of the models on their way."""
+        return self.limits[name][self.models]
 
-    def judge(self, backend, iteration, point):
-        """Take in where the models stand; positions in the stack of those that go on."""
-        xp, models = backend.xp, self.models
-        steepest = xp.max(xp.abs(point.grad), axis=1)
-        value, size = backend.to_numpy(xp.stack([point.value, steepest])).astype("float64")
-        tol, ftol, max_iter, max_fun = (
-            self.hyper[name][models] for name in ("tol", "ftol", "max_iter", "max_fun")
-        )
+    def measure(self) -> tuple[Any, Any]:
+        """The objective, and what vanishes at its minimum, where the models stand."""
+        return self.point.value, self.point.grad
+
+    def judge(self, state: Any = None) -> Any:
+        """Take in where the models stand, and let go of those that stop.
+
+        Parameters
+        ----------
+        state : named tuple of arrays, optional
+            What a method carries from step to step.
+
+        Returns
+        -------
+        state
+            Of the models that go on.
+        """
+        xp, models = self.xp, self.models
+        value, grad = self.measure()
+        size = xp.max(xp.abs(grad), axis=1)
+        value, size = self.backend.to_numpy(xp.stack([value, size])).astype("float64")
         scale = np.maximum(np.maximum(np.abs(value), np.abs(self.value)), 1.0)
         fall = (self.value - value) / scale
         # Below its rounding a gradient comes and goes.
@@ -98,33 +162,37 @@ class Run:
         self.value = value
 
         idle = self.idle >= PATIENCE
-        met = (size <= tol) | (fall <= ftol)
+        met = (size <= self.limit("tol")) | (fall <= self.limit("ftol"))
         if idle.any():
-            met |= idle & (size <= self.eps**0.5 * self.reach)
-        self.met = met
-        stop = (met & self.settled()) | idle | self.failed | ~np.isfinite(size)
-        stop |= (iteration >= max_iter) | (self.n_fun >= max_fun)
-        if iteration > 0:
-            for model, loss in zip(models, value, strict=True):
-                self.curve[model].append(float(loss))
-            told = self._monitor(backend, iteration, point)
-            met, stop = met | told, stop | told
-        if stop.any():
-            done = models[stop]
-            self.theta[done] = backend.to_numpy(point.theta)[stop]
-            self.n_iter[done], self.loss[done], self.converged[done] = (
-                iteration,
-                value[stop],
-                met[stop],
-            )
-            self.evaluations[done], self.errors[done] = self.n_fun, self.error[stop]
-            for name in ("models", "value", "best", "idle", "failed", "met", "moved", "error"):
-                setattr(self, name, getattr(self, name)[~stop])
-        return np.flatnonzero(~stop)
+            met |= idle & (size <= self.eps**0.5 * self.scale)
+        if self.n_steps > 0:
+            self._report()
+        told = self.told[models]
+        self.met = met | told
+        stop = (met & self.settled()) | idle | self.failed | told | ~np.isfinite(size)
+        stop |= self.n_iter[models] + self.n_steps >= self.limit("max_iter")
+        stop |= self.evaluations[models] + self.n_fun >= self.limit("max_fun")
+        return self._let_go(stop, state) if stop.any() else state
+
+    def _let_go(self, stop, state):
+        """Write down what models came to; the state of the others."""
+        done = self.models[stop]
+        self.theta[done] = self.backend.to_numpy(self.point.theta)[stop]
+        self.n_iter[done] += self.n_steps - self.waiting[done]
+        self.evaluations[done] += self.n_fun
+        self.loss[done], self.converged[done] = self.value[stop], self.met[stop]
+        self.errors[done] = self.error[stop]
+        for name in OWN:
+            setattr(self, name, getattr(self, name)[~stop])
+        if self.models.size == 0:
+            return state
+        left = self.backend.asarray(np.flatnonzero(~stop))
+        self.objective, self.point = (take(self.xp, x, left) for x in (self.objective, self.point))
+        return take(self.xp, state, left)
 
     def settled(self):
         """Whether the scores are as near to the optimum as asked for, or as rounding allows."""
-        return (self.error <= self.hyper["error"][self.models]) | (self.idle > 1)
+        return (self.error <= self.limit("error")) | (self.idle > 1)
 
     def begin_newton(self) -> None:
         """Forget Newton's steps: what comes next starts anywhere."""
@@ -155,30 +223,30 @@ class Run:
         # Without a penalty that tells there need be no optimum: scores that grow do not settle.
         growing = np.isfinite(self.moved) & (rate > 0.5)
         if growing.any():
-            free = self.hyper["penalty"][self.models] <= NEGLIGIBLE * self.reach**2
+            free = self.limit("penalty") <= NEGLIGIBLE * self.scale**2
             self.error = np.where(growing & free, 0.0, self.error)
         self.moved = moved
 
-    def _monitor(self, backend, iteration, point):
-        if self.problem.monitors is None:
-            return False
-        thetas, monitors = (
-            backend.to_numpy(point.theta),
-            [self.problem.monitors[m] for m in self.models],
-        )
-        return np.asarray(
-            [
-                monitor is not None and bool(monitor(iteration, theta, value))
-                for monitor, theta, value in zip(monitors, thetas, self.value, strict=True)
-            ]
-        )
+    def _report(self) -> None:
+        """Lengthen the curves, and show parameters to monitors, which may end a fit."""
+        monitors = self.problem.monitors or [None] * self.n_models
+        theta = None
+        for i, (model, value) in enumerate(zip(self.models, self.value, strict=True)):
+            if self.waiting[model]:
+                continue
+            self.curve[model].append(float(value))
+            if monitors[model] is not None:
+                if theta is None:
+                    theta = self.backend.to_numpy(self.point.theta).astype(self.problem.dtype)
+                n_iter = int(self.n_iter[model]) + self.n_steps
+                self.told[model] = bool(monitors[model](n_iter, theta[i], value))
 
-    def note_failure(self, backend, ok, slope, steepest=True):
+    def note_failure(self, ok, slope, steepest=True) -> None:
         """Stop models that find no lower point in the best direction they have.
 
         Where the decrease to expect is below the rounding of the objective they have come to rest.
         """
-        ok, slope = backend.to_numpy(ok), backend.to_numpy(slope).astype("float64")
+        ok, slope = self.backend.to_numpy(ok), self.backend.to_numpy(slope).astype("float64")
         self.failed |= ~ok & steepest
         rounding = 100.0 * self.eps * np.maximum(np.abs(self.value), 1.0)
         self.idle = np.where(~ok & steepest & (-slope <= rounding), PATIENCE, self.idle)
@@ -190,5 +258,32 @@ class Run:
             loss=self.loss,
             converged=self.converged,
             curve=self.curve,
-            extra={"n_fun": self.evaluations, "error": self.errors},
+            extra={"n_fun": self.evaluations},
         )
+
+
+def iterate(
+    run: Run, step: Callable, state: Any = None, enough: Callable[[Run], bool] | None = None
+) -> Any:
+    """Make steps until no model is left on its way, or it is enough.
+
+    Parameters
+    ----------
+    run : Run
+    step : callable
+        ``step(run, state) -> state`` puts ``run.point`` further on.
+    state : named tuple of arrays, optional
+        What the method carries from step to step. All lead with the model axis, but for fields
+        that its attribute ``shared`` names.
+    enough : callable, optional
+        Whether another method is to go on from there.
+
+    Returns
+    -------
+    state
+    """
+    while run.models.size and not (enough and enough(run)):
+        state = step(run, state)
+        run.n_steps += 1
+        state = run.judge(state)
+    return state

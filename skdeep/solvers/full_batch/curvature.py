@@ -242,6 +242,7 @@ class Blocks(NamedTuple):
     mean: Any
     total: Any
     invariant: bool
+    shared = ("invariant",)
 
     @classmethod
     def at(cls, objective: LinearObjective, point: Point) -> "Blocks":
@@ -267,16 +268,12 @@ class Blocks(NamedTuple):
             basis, _ = inverse_root(xp, blocks, float(xp.finfo(blocks.dtype).eps) ** 0.5)
         else:
             centre = total * mean * mean
-            spread = xp.reshape(_squares(flat, X), (M, k, p)) - centre
+            spread = xp.reshape(weighted_squares(flat, X), (M, k, p)) - centre
             scale, basis = _scale(xp, spread, centre, l2[..., None]), None
         if not net.intercept:
             return cls(basis, scale, mean, None, shift_invariant(net))
         total = xp.clip(total + decay[:, -1][:, None, None], min=tiny)
         return cls(basis, scale, mean, total, shift_invariant(net))
-
-    def take(self, xp, models) -> "Blocks":
-        cut = [None if x is None else xp.take(x, models, axis=0) for x in self[:4]]
-        return Blocks(*cut, self.invariant)
 
     def __call__(self, xp, r):
         """Approximate inverse of the Hessian times r, both of shape (M, P)."""
@@ -312,7 +309,7 @@ def _scale(xp, spread, centre, l2):
     return xp.where(H > 0, 1.0 / xp.sqrt(xp.where(H > 0, H, 1.0)), 0.0)
 
 
-def _squares(weights, X):
+def weighted_squares(weights, X):
     """Weighted sums (M, p) of the squared features."""
     if hasattr(X, "toarray"):
         return weights @ X.multiply(X).tocsr()

@@ -1,14 +1,12 @@
 """Newton's method over a stack of linear models of few parameters: the Hessian is formed."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from ...problem import Problem, Result
-from .bookkeeping import SHARE, Run
+from ...problem import Problem
+from .bookkeeping import Run, iterate
 from .curvature import Centre, hessian
-from .objective import make_objective, shift_invariant, without_common_part
-from .truncated_newton import advance, go_on
+from .objective import shift_invariant
+from .truncated_newton import advance
 from .whitening import inverse_root
 
 # Beyond so many parameters the Hessian is not formed.
@@ -23,41 +21,36 @@ def pays(problem: Problem) -> bool:
     return P <= MAX_PARAMETERS and n * P * P * (k + 1) / (2 * k) <= CHEAP
 
 
-def descend(backend, problem: Problem) -> Result:
-    """Minimise the objective of every linear model.
+def descend(run: Run) -> np.ndarray:
+    """Go on until every model has stopped or given up.
 
     Returns
     -------
-    Result
-        ``extra["singular"]`` marks the models that stopped because their Hessian became singular,
-        ``extra["stuck"]`` those that found no lower point though their gradient was not small.
+    singular : ndarray of bool of shape (n_models,)
+        The models that gave up because their Hessian became singular. Others give up where they
+        find no lower point though their gradient is not small.
 
     References
     ----------
     Nocedal & Wright (2006), Numerical Optimization, chapter 3.
     """
-    problem = without_common_part(problem)
-    objective, run = make_objective(backend, problem), Run(problem, SHARE)
-    point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    centre = Centre.of(objective)
-    singular, stuck = np.zeros((2, problem.n_models), dtype=bool)
-    iteration = 0
-    while True:
-        objective, point, left = go_on(backend, objective, run, point, iteration)
-        if left.size == 0:
-            result = run.result()
-            return replace(result, extra={**result.extra, "singular": singular, "stuck": stuck})
-        d, without = _direction(backend, objective, point, centre)
-        point, still = advance(backend, objective, run, point, d, order=2)
+    centre = Centre.of(run.objective)
+    singular = np.zeros(run.n_models, dtype=bool)
+
+    def step(run: Run, _) -> None:
+        d, without = _direction(run, centre)
+        still = advance(run, d, order=2)
         singular[run.models[without]] = True
-        stuck[run.models[still & ~run.met]] = True
+        run.waiting[run.models[without | (still & ~run.met)]] = True
         run.failed |= without | still
-        iteration += 1
+
+    iterate(run, step)
+    return singular
 
 
-def _direction(backend, objective, point, centre):
+def _direction(run: Run, centre: Centre):
     """Newton's direction, zero where the Hessian is singular, and where that is."""
-    xp, decay = backend.xp, objective.data.decay
+    xp, objective, point, decay = run.xp, run.objective, run.point, run.objective.data.decay
     (M, P), k = point.theta.shape, objective.net.units[1]
     H = hessian(objective, point, centre)
     if shift_invariant(objective.net):
@@ -79,7 +72,7 @@ def _direction(backend, objective, point, centre):
     d = xp.reshape(-(B @ (xp.matrix_transpose(B) @ g)), (M, P // k, k))
     d = xp.reshape(centre.direction(xp, d), (M, P))
     d = xp.where(singular[:, None], xp.zeros_like(d), d)
-    return d, backend.to_numpy(singular)
+    return d, run.backend.to_numpy(singular)
 
 
 def _slack(xp, H, decay, k):

@@ -1,35 +1,37 @@
 """L-BFGS over a stack of models, whitened where they are linear, and then in turns with Newton.
 
-Linear problems of few parameters are Newton's from the start. Large ones begin on a part of the
-rows and in single precision.
+Linear problems of few parameters are Newton's from the start. Large ones begin on a subsample of
+the rows and in single precision.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property, partial
 
 import numpy as np
 
 from ...losses import has_hessian
 from ...problem import Problem, Result
-from . import exact_newton, truncated_newton
-from .bookkeeping import FULL_BATCH, SHARE, SHARE_LARGE, Run, largest
-from .objective import make_objective, without_common_part
+from . import exact_newton, quasi_newton, truncated_newton
+from .bookkeeping import FULL_BATCH, SHARE, SHARE_LARGE, Run, iterate, largest
+from .objective import take, without_common_part
 from .precision import in_double, needs_double, tells_apart
-from .quasi_newton import IDENTITY, MEMORY, History, State, advance
+from .quasi_newton import IDENTITY, MEMORY, History, State
 from .scaling import limit, moderated
-from .whitening import MAX_FEATURES, MIN_ROWS, whitening
+from .whitening import MAX_FEATURES, MIN_ROWS, Whitening, whitening
 
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
 # begins in single precision, which halves that.
 LARGE = 2**21
 # Features may be so many deviations from zero for it.
 DEVIATIONS = 1e3
-# Iterations that are made over a part of the rows first, where there are several times as many.
-REHEARSAL = 12
+# Iterations over a subsample of the rows, where there are several times as many.
+SUBSAMPLED = 12
 # Iterations after which a linear model's curvature has moved too far from where it was whitened.
 HANDOVER, HANDOVER_LARGE = 12, 8
 
 
-def solve(backend, problem) -> Result:
+def solve(backend, problem: Problem) -> Result:
     """Minimise the objective of every model by L-BFGS, of linear ones in turns with Newton.
 
     Parameters
@@ -53,87 +55,145 @@ def solve(backend, problem) -> Result:
     Byrd, Nocedal & Schnabel (1994), Representations of quasi-Newton matrices and their use in
     limited memory methods.
     """
-    if problem.net.activations:
-        return _descend(backend, problem, make_objective(backend, problem), IDENTITY)
-    reach = largest(problem.X)
-    if reach > limit(problem.dtype):
-        return moderated(solve, backend, problem)
-    if needs_double(backend, problem):
-        return in_double(solve, backend, problem)
+    if problem.net.linear:
+        if largest(problem.X) > limit(problem.dtype):
+            return moderated(solve, backend, problem)
+        if needs_double(backend, problem):
+            return in_double(solve, backend, problem)
+    return in_stages(backend, problem, stages(problem))
+
+
+def stages(problem: Problem) -> list[Callable[[Run], None]]:
+    """How a fit goes: each stage takes models on from where those before it have left them."""
+    if not problem.net.linear:
+        return [by_quasi_newton]
     if has_hessian(problem.net.loss) and exact_newton.pays(problem):
-        return exact_first(backend, problem)
-    return _many_parameters(backend, problem, reach)
+        return [by_exact_newton, in_turns]
+    if problem.dtype == "float64" and _large(problem) and _single_will_do(problem.X):
+        return [in_single_precision, in_double_precision]
+    return [in_turns]
 
 
-def exact_first(backend, problem: Problem) -> Result:
-    """Newton's method with the Hessian formed, and L-BFGS for the models that it leaves behind."""
-    result = exact_newton.descend(backend, problem)
-    models = np.flatnonzero(result.extra["singular"] | result.extra["stuck"])
-    if models.size == 0:
-        return result
-    part = problem.take(models)
-    left = np.maximum(part.hyper["max_iter"] - result.n_iter[models, None], 0)
+def in_stages(backend, problem: Problem, stages: list[Callable[[Run], None]]) -> Result:
+    """The result of stages that follow on one another."""
+    run = WhitenedRun.of(backend, problem)
+    for stage in stages:
+        stage(run)
+    return run.result()
+
+
+class WhitenedRun(Run):
+    """The bookkeeping, with how far a fit of linear models goes beyond a small gradient."""
+
+    @classmethod
+    def of(cls, backend, problem: Problem) -> "WhitenedRun":
+        if not problem.net.linear:
+            return cls(backend, problem)
+        problem = without_common_part(problem)
+        if not has_hessian(problem.net.loss):
+            return cls(backend, problem)
+        large = _large(problem)
+        return cls(backend, problem, SHARE_LARGE if large else SHARE, any_step=large)
+
+    @cached_property
+    def space(self) -> Whitening:
+        """Coordinates in which the objectives are round, of all models."""
+        return whitening(self.backend, self.problem)
+
+
+def by_quasi_newton(run: Run) -> None:
+    """L-BFGS in a network's own coordinates."""
+    run.enter()
+    iterate(run, quasi_newton.step, State.start(run, IDENTITY))
+
+
+def by_exact_newton(run: Run) -> None:
+    """Newton's method with the Hessian formed, which leaves some models to the next stage."""
+    run.enter()
+    singular = exact_newton.descend(run)
     # Where the Hessian is singular there are many optima: a small gradient is all to ask for.
-    settles = ~result.extra["singular"][models, None]
-    hyper = {**part.hyper, "max_iter": left, "settles": settles}
-    part = replace(part, theta=result.theta[models], hyper=hyper)
-    rest = _many_parameters(backend, part, largest(part.X))
-    # The iteration in which Newton's method gave up does not count.
-    result.n_iter[models] += rest.n_iter - 1
-    for name in ("theta", "loss", "converged"):
-        getattr(result, name)[models] = getattr(rest, name)
-    result.extra["n_fun"][models] += rest.extra["n_fun"]
-    for model, curve in zip(models, rest.curve, strict=True):
-        result.curve[model] += curve
-    return result
+    run.settles &= ~singular
 
 
-def _many_parameters(backend, problem: Problem, reach: float) -> Result:
-    problem = without_common_part(problem)
-    objective = make_objective(backend, problem)
-    space = whitening(backend, problem, objective.data)
-    if problem.dtype != "float64" or not _large(problem):
-        return _descend(backend, problem, objective, space)
-    if not (1e-30 < reach < 1e30 and tells_apart(problem.X, DEVIATIONS)):
-        return _descend(backend, problem, objective, space)
-    course = Course(problem)
-    draft = _draft(course.part(), reach)
-    single = space.astype(backend.xp, backend.xp.float32)
-    run = make_run(draft)
-    first = take_turns(backend, draft, single, run, _rehearsed(backend, draft, single), 0)
-    sound = np.isfinite(first.theta).all(axis=1, keepdims=True)
-    theta = np.where(sound, first.theta, problem.theta)
-    rest = replace(course.part(first.n_iter), theta=theta)
-    error = np.where(sound[:, 0], first.extra["error"], np.inf)
-    return _joined(first, _descend(backend, rest, objective, space, error=error), course.ended)
+def by_truncated_newton(run: Run) -> None:
+    """Newton's method with conjugate gradients, while it does not crawl."""
+    run.enter()
+    truncated_newton.descend(run)
 
 
-class Course:
-    """A problem that is solved in parts, whose monitors see one course of iterations."""
+def in_turns(run: WhitenedRun) -> None:
+    """L-BFGS in whitened coordinates, and Newton's method with conjugate gradients."""
+    if run.waiting.any():
+        run.enter()
+    if run.models.size:
+        _take_turns(run, run.space)
 
-    def __init__(self, problem: Problem):
-        self.problem = problem
-        self.ended = np.zeros(problem.n_models, dtype=bool)  # by their monitor
 
-    def part(self, n_iter=None) -> Problem:
-        """The problem of what is left after ``n_iter`` (M,) iterations of each model."""
-        whole = self.problem
-        done = np.zeros(whole.n_models, dtype=int) if n_iter is None else n_iter
-        left = np.maximum(whole.hyper["max_iter"] - done[:, None], 0)
-        left[self.ended] = 0
-        monitors = whole.monitors and [
-            monitor and self._continued(m, monitor, int(done[m]))
-            for m, monitor in enumerate(whole.monitors)
-        ]
-        return replace(whole, hyper={**whole.hyper, "max_iter": left}, monitors=monitors)
+def in_single_precision(run: WhitenedRun) -> None:
+    """In turns, down to a gradient safely above float32's rounding.
 
-    def _continued(self, m: int, monitor, done: int):
-        def call(iteration, theta, value):
-            theta = theta.astype(self.problem.dtype, copy=False)
-            self.ended[m] |= bool(monitor(done + iteration, theta, value))
-            return self.ended[m]
+    The first iterations are over a subsample of the rows. A model that it misleads starts where it
+    was to start, as do all where rows are few.
+    """
+    backend, xp, problem = run.backend, run.xp, _in_single(run.problem)
+    space, history = run.space.astype(xp, xp.float32), None
+    found = _subsampled(backend, problem, space)
+    if found is not None:
+        value, theta, history = found
+        run.theta[:] = backend.to_numpy(theta)
+    run.enter(problem)
+    if found is not None:
+        models = backend.asarray(run.models)
+        history = take(xp, history, models)
+        misled = ~(run.point.value < take(xp, value, models))
+        if bool(xp.any(misled)):
+            theta = backend.asarray(problem.theta[run.models], problem.dtype)
+            run.point = run.objective.at(xp.where(misled[:, None], theta, run.point.theta))
+            history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
+    _take_turns(run, space, history)
 
-        return call
+
+def in_double_precision(run: WhitenedRun) -> None:
+    """On from where single precision has come to; from the start where that is not finite."""
+    unsound = ~np.isfinite(run.theta).all(axis=1)
+    run.theta[unsound], run.errors[unsound] = run.problem.theta[unsound], np.inf
+    run.waiting[:] = True
+    run.enter(error=run.errors)
+    _take_turns(run, run.space)
+
+
+def _take_turns(run: Run, space: Whitening, history: History | None = None) -> None:
+    """Walk until every model has stopped.
+
+    Newton's method needs the loss's Hessian: without one L-BFGS goes on alone. The space is of all
+    models, the history of those on their way.
+    """
+    turn = _handover(run) if has_hessian(run.problem.net.loss) else np.inf
+    first = True
+    while run.models.size:
+        own = take(run.xp, space, run.backend.asarray(run.models))
+        enough = partial(_handed_over, end=run.n_steps + turn, first=first)
+        iterate(run, quasi_newton.step, State.start(run, own, history), enough)
+        truncated_newton.descend(run)
+        first, history = False, None
+
+
+def _handed_over(run: Run, end: float, first: bool) -> bool:
+    """Whether the turn of L-BFGS is over; the first is when all gradients are small."""
+    return run.n_steps >= end or (first and not run.any_step and bool(run.met.all()))
+
+
+def _handover(run: Run) -> int:
+    """Iterations before it is Newton's turn: the more, the more its blocks cost.
+
+    They are two thirds of those that are left at most.
+    """
+    problem = run.problem
+    n, p = problem.X.shape[0], problem.net.units[0]
+    gram = p * p // (6 * n) if p <= MAX_FEATURES else 0
+    late = HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
+    left = (run.limits["max_iter"] - run.n_iter).min()
+    return min(late, max(HANDOVER, int(left) * 2 // 3))
 
 
 def _large(problem: Problem) -> bool:
@@ -141,145 +201,45 @@ def _large(problem: Problem) -> bool:
     return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
 
 
-def _draft(problem: Problem, reach: float) -> Problem:
+def _single_will_do(X) -> bool:
+    """Whether single precision tells rows apart well enough to begin in it."""
+    return 1e-30 < largest(X) < 1e30 and tells_apart(X, DEVIATIONS)
+
+
+def _in_single(problem: Problem) -> Problem:
     """The problem in single precision, down to a gradient safely above its rounding."""
-    rounding = 4.0 * float(np.finfo("float32").eps) * reach
+    rounding = 4.0 * float(np.finfo("float32").eps) * largest(problem.X)
     tol = np.maximum(problem.hyper["tol"] - rounding, rounding)
     return replace(problem, dtype="float32", hyper={**problem.hyper, "tol": tol})
 
 
-def _joined(first: Result, rest: Result, ended) -> Result:
-    """The result of a descent in two parts; ``ended`` (M,) were told to stop."""
-    curve = [a + b for a, b in zip(first.curve, rest.curve, strict=True)]
-    n_fun = first.extra["n_fun"] + rest.extra["n_fun"]
-    return replace(
-        rest,
-        n_iter=first.n_iter + rest.n_iter,
-        converged=rest.converged | ended,
-        curve=curve,
-        extra={**rest.extra, "n_fun": n_fun},
-    )
-
-
-def _rehearsed(backend, problem: Problem, space):
-    """The state after some iterations over every so many rows.
-
-    A model that they mislead starts where it was to start, as do all where rows are few.
-    """
-    xp, theta = backend.xp, backend.asarray(problem.theta, problem.dtype)
-    found = _rehearse(backend, problem, space, theta)
-    objective = make_objective(backend, problem)
-    if found is None:
-        return State.start(xp, objective, space, objective.at(theta))
-    value, rehearsed, history = found
-    point = objective.at(rehearsed)
-    misled = ~(point.value < value)
-    if bool(xp.any(misled)):
-        point = objective.at(xp.where(misled[:, None], theta, point.theta))
-        history = History(*(xp.where(misled[:, None, None], 0.0, x) for x in history))
-    return State.start(xp, objective, space, point, history)
-
-
-def _rehearse(backend, problem: Problem, space, theta):
-    """The objective at theta, and theta and history some iterations later, over a part of the rows.
+def _subsampled(backend, problem: Problem, space: Whitening):
+    """The objective at the start, and theta and history some iterations later, over a subsample.
 
     They do not count: a dozen of them take less than two over all rows. None where rows are few.
-    There is no copy of all rows yet, and what the part takes is gone when there is.
+    There is no copy of all rows yet, and what the subsample takes is gone when there is.
     """
-    xp, n = backend.xp, problem.X.shape[0]
-    step = n // max(MIN_ROWS, 16 * problem.net.units[0])
-    n_iter = min(REHEARSAL, int(problem.hyper["max_iter"].min()))
-    if step < 3 or n_iter == 0 or problem.theta.any():
+    n = problem.X.shape[0]
+    stride = n // max(MIN_ROWS, 16 * problem.net.units[0])
+    n_iter = min(SUBSAMPLED, int(problem.hyper["max_iter"].min()))
+    if stride < 3 or n_iter == 0 or problem.theta.any():
         return None
     weights = problem.row_weights()
-    some = np.arange(n) if weights.shape[1] == 1 else np.flatnonzero(weights.any(axis=0))
-    some = some[::step]
-    weights = np.broadcast_to(weights, (weights.shape[0], n))[:, some]
+    rows = np.arange(n) if weights.shape[1] == 1 else np.flatnonzero(weights.any(axis=0))
+    rows = rows[::stride]
+    weights = np.broadcast_to(weights, (weights.shape[0], n))[:, rows]
     if not weights.any(axis=1).all():  # a model has none of these rows
         return None
-    y = problem.y[..., some, :]
-    part = replace(problem, X=problem.X[some], y=y, weights=weights, rows=None, monitors=None)
-    run, sample = Run(part), make_objective(backend, part)
-    state = State.start(xp, sample, space, sample.at(theta))
-    value = state.point.value
-    for iteration in range(n_iter):
-        state = advance(backend, run, state, iteration)
-    return value, state.point.theta, state.history
-
-
-def _descend(backend, problem: Problem, objective, space, error=None) -> Result:
-    """Walk from the problem's theta; ``error`` (M,) is what is known of the scores' error there."""
-    theta, run = backend.asarray(problem.theta, problem.dtype), make_run(problem)
-    if error is not None:
-        run.error = error
-    # Nobody else holds the start: its scores go when the walk leaves it.
-    return take_turns(
-        backend,
-        problem,
-        space,
-        run,
-        State.start(backend.xp, objective, space, objective.at(theta)),
-        0,
-    )
-
-
-def make_run(problem: Problem) -> Run:
-    """The bookkeeping, and how far a fit goes beyond a small gradient."""
-    if problem.net.activations or not has_hessian(problem.net.loss):
-        return Run(problem)
-    large = _large(problem)
-    return Run(problem, SHARE_LARGE if large else SHARE, any_step=large)
-
-
-def take_turns(backend, problem: Problem, space, run: Run, state: State, iteration: int) -> Result:
-    """Walk until every model has stopped: by L-BFGS, for linear models in turns with Newton.
-
-    Newton's method needs the loss's Hessian: without one L-BFGS goes on alone. The state is of the
-    models that have not stopped, the space of all.
-    """
-    xp = backend.xp
-    alone = problem.net.activations or not has_hessian(problem.net.loss)
-    turn = np.inf if alone else _handover(problem)
-    first = True
-
-    def walk():
-        """Make ``turn`` iterations of L-BFGS, the first time until all gradients are small.
-
-        It rebinds the state rather than returns one, so that no caller holds the scores of another.
-        """
-        nonlocal state, iteration
-        end = iteration + turn
-        while iteration < end:
-            left = run.judge(backend, iteration, state.point)
-            if left.size == 0 or (first and not run.any_step and run.met.all()):
-                break
-            if left.size < state.g.shape[0]:
-                state = state.take(xp, backend.asarray(left))
-            state = advance(backend, run, state, iteration)
-            iteration += 1
-
-    while True:
-        walk()
-        if run.models.size == 0:
-            return run.result()
-        objective, point, iteration = truncated_newton.walk(
-            backend, state.objective, run, state.point, iteration
-        )
-        if run.models.size == 0:
-            return run.result()
-        left = space.take(xp, backend.asarray(run.models))
-        state, first = State.start(xp, objective, left, point), False
-
-
-def _handover(problem: Problem) -> int:
-    """The iteration at which Newton's method takes over: the later, the more its blocks cost.
-
-    Two thirds of the iterations at most go by before its turn.
-    """
-    n, p = problem.X.shape[0], problem.net.units[0]
-    gram = p * p // (6 * n) if p <= MAX_FEATURES else 0
-    late = HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
-    return min(late, max(HANDOVER, int(problem.hyper["max_iter"].min()) * 2 // 3))
+    y = problem.y[..., rows, :]
+    part = replace(problem, X=problem.X[rows], y=y, weights=weights, rows=None, monitors=None)
+    run = Run(backend, part)
+    run.enter()
+    if len(run.models) < run.n_models:
+        return None
+    value, state = run.point.value, State.start(run, space)
+    for run.n_steps in range(n_iter):
+        state = quasi_newton.step(run, state)
+    return value, run.point.theta, state.history
 
 
 def memory(problem: Problem) -> float:
@@ -287,8 +247,8 @@ def memory(problem: Problem) -> float:
     n, P = problem.X.shape[0], problem.theta.shape[1]
     units = sum(problem.net.units[1:])
     p = problem.net.units[0]
-    basis = p * p if not problem.net.activations and p <= MAX_FEATURES else 0
-    if not problem.net.activations and exact_newton.pays(problem):
+    basis = p * p if problem.net.linear and p <= MAX_FEATURES else 0
+    if problem.net.linear and exact_newton.pays(problem):
         basis += 4 * P * P + n * units * (units + 1) / 2
     return np.dtype(problem.dtype).itemsize * (n * (8.0 * units + 2) + (2 * MEMORY + 8) * P + basis)
 

@@ -13,13 +13,13 @@ from ...losses import squared_error
 from ...network import Network, forward, shaped, split
 from ...overrides import chosen
 from ...problem import Problem, Result
-from .bookkeeping import FULL_BATCH, Run
-from .objective import Data, Point, load, take_data, take_point
+from .bookkeeping import FULL_BATCH, Run, iterate
+from .objective import Data, Point
 
 # The first damping; one is as large as the curvature itself.
 FIRST_DAMPING = 1e-3
 # Entries of the Jacobian that are formed at once on a CPU, to stay in its cache, and elsewhere.
-BLOCK, DEVICE_BLOCK = 1 << 17, 1 << 25
+ENTRIES, DEVICE_ENTRIES = 1 << 17, 1 << 25
 # What one model may hold. Beyond it a step takes minutes, and other solvers do better.
 MAX_BYTES = 4 << 30
 
@@ -42,19 +42,13 @@ class System(NamedTuple):
     r: Any = None
 
 
-class Walk(NamedTuple):
-    """Where the models stand, the squared scales (M, P), and the damping with its growth (M,)."""
+class State(NamedTuple):
+    """The system, the squared scales (M, P), and the damping with its growth (M,)."""
 
-    point: Point
     system: System
     scale: Any
     damping: Any
     growth: Any
-
-    def take(self, xp, models) -> "Walk":
-        cut = [None if x is None else xp.take(x, models, axis=0) for x in self.system]
-        rest = [xp.take(x, models, axis=0) for x in self[2:]]
-        return Walk(take_point(xp, self.point, models), System(*cut), *rest)
 
 
 def jacobian(xp, net: Network, theta, X, seed):
@@ -126,8 +120,8 @@ def linearise(backend, net: Network, theta, data: Data) -> tuple[Point, System]:
     N = n * net.units[-1]
     step = n
     if N >= P:
-        block = BLOCK if backend.device == "cpu" else DEVICE_BLOCK
-        step = max(block // (M * P * net.units[-1]), 32)
+        entries = ENTRIES if backend.device == "cpu" else DEVICE_ENTRIES
+        step = max(entries // (M * P * net.units[-1]), 32)
     A, squares, grad = None, 0.0, 0.0
     for start in range(0, n, step):
         J, r = weighted(xp, net, theta, data, slice(start, min(start + step, n)))
@@ -154,18 +148,18 @@ def rescale(xp, system: System, data: Data, scale=None):
     return diagonal if scale is None else xp.maximum(scale, diagonal)
 
 
-def step(xp, walk: Walk, data: Data):
+def direction(xp, point: Point, state: State, data: Data):
     """The damped step (M, P), and by how much the model says it lowers the objective, (M,).
 
     Rows fewer than parameters make a smaller system: with ``b = λ / (λ + d)``,
     ``(J b Jᵀ + λ) v = r - J q / (λ + d)`` and ``δ = -q / (λ + d) - b Jᵀ v``, all in scaled
     parameters, where the decay's curvature is d and its gradient q.
     """
-    (A, J, r), damping = walk.system, walk.damping[:, None]
+    (A, J, r), damping = state.system, state.damping[:, None]
     eps = float(xp.finfo(damping.dtype).eps)
-    scale = xp.maximum(walk.scale, eps * xp.max(walk.scale, axis=1, keepdims=True))
+    scale = xp.maximum(state.scale, eps * xp.max(state.scale, axis=1, keepdims=True))
     scale = xp.sqrt(xp.where(scale > 0, scale, xp.ones_like(scale)))
-    g = walk.point.grad / scale
+    g = point.grad / scale
     decay = data.decay / (scale * scale)
     if A is not None:
         A = A / (scale[:, :, None] * scale[:, None, :])
@@ -174,7 +168,7 @@ def step(xp, walk: Walk, data: Data):
     else:
         J = J / scale[..., None]
         share = damping / (damping + decay)
-        drawn = data.decay * walk.point.theta / (scale * (damping + decay))
+        drawn = data.decay * point.theta / (scale * (damping + decay))
         Jt = xp.matrix_transpose(J)
         K = (Jt * share[:, None, :]) @ J
         K = K + damping[..., None] * _eye(xp, K)
@@ -209,40 +203,39 @@ def objective(backend, net: Network, theta, data: Data):
     return value + 0.5 * xp.sum(data.decay * theta * theta, axis=1)
 
 
-def advance(backend, net: Network, walk: Walk, data: Data) -> tuple[Walk, np.ndarray]:
-    """Try a step of each model, take those that lower the objective, and adapt the damping.
-
-    Returns the walk, and which models are not at the rounding of their floating-point type.
-    """
-    xp, point = backend.xp, walk.point
+def step(run: Run, state: State) -> State:
+    """Try a step of each model, take those that lower the objective, and adapt the damping."""
+    xp, backend, point, (_, net, data) = run.xp, run.backend, run.point, run.objective
     eps = float(xp.finfo(point.value.dtype).eps)
-    d, gain = step(xp, walk, data)
+    d, gain = direction(xp, point, state, data)
     trial = point.theta + d
     value = objective(backend, net, trial, data)
+    run.n_fun += 1
     fall = point.value - value
     # What is not finite compares as false, and is not taken.
     ratio = fall / xp.where(gain > 0, gain, xp.ones_like(gain))
     taken = (fall > 0) & (gain > 0) & xp.isfinite(fall)
     ratio = xp.where(taken, ratio, xp.zeros_like(ratio))
     # Nielsen (1999): smooth in the ratio of the fall to what the model said.
-    shrink = 1.0 - (2.0 * ratio - 1.0) ** 3
-    shrink = xp.where(shrink > 1.0 / 3.0, shrink, xp.ones_like(shrink) / 3.0)
-    factor = xp.where(taken, shrink, walk.growth)
-    growth = xp.where(taken, xp.full_like(factor, 2.0), 2.0 * walk.growth)
-    damping = xp.clip(walk.damping * factor, min=eps, max=1.0 / eps)
+    factor = 1.0 - (2.0 * ratio - 1.0) ** 3
+    factor = xp.where(factor > 1.0 / 3.0, factor, xp.ones_like(factor) / 3.0)
+    factor = xp.where(taken, factor, state.growth)
+    growth = xp.where(taken, xp.full_like(factor, 2.0), 2.0 * state.growth)
+    damping = xp.clip(state.damping * factor, min=eps, max=1.0 / eps)
 
     # Progress that is small beside one, or beside what a long row of failures may yet find.
     least = 4.0 * eps * point.value
     busy = xp.where(taken, fall > least, (gain > least) & (damping < 1.0 / eps))
-    system, scale = walk.system, walk.scale
+    run.best[backend.to_numpy(busy)] = np.inf
+    system, scale = state.system, state.scale
     if bool(xp.any(taken)):
         theta = xp.where(taken[:, None], trial, point.theta)
         # The value that was compared, or rounding could make the curve rise.
         value = xp.where(taken, value, point.value)
         point, system = linearise(backend, net, theta, data)
-        point = point._replace(value=value)
+        run.point = point._replace(value=value)
         scale = rescale(xp, system, data, scale)
-    return Walk(point, system, scale, damping, growth), backend.to_numpy(busy)
+    return State(system, scale, damping, growth)
 
 
 def solve(backend, problem: Problem) -> Result:
@@ -274,26 +267,22 @@ def solve(backend, problem: Problem) -> Result:
     Hagan & Menhaj (1994), Training feedforward networks with the Marquardt algorithm.
     Nielsen (1999), Damping parameter in Marquardt's method.
     """
-    xp, net = backend.xp, problem.net
     _check(problem)
     if hasattr(problem.X, "toarray"):
         problem = replace(problem, X=problem.X.toarray())
-    data, run = load(backend, problem), Run(problem)
-    theta = backend.asarray(problem.theta, problem.dtype)
-    point, system = linearise(backend, net, theta, data)
-    ones = xp.ones_like(point.value)
-    walk = Walk(point, system, rescale(xp, system, data), FIRST_DAMPING * ones, 2.0 * ones)
-    for iteration in range(int(np.max(problem.hyper["max_iter"])) + 1):
-        left = run.judge(backend, iteration, walk.point)
-        if left.size == 0:
-            break
-        if left.size < walk.damping.shape[0]:
-            models = backend.asarray(left)
-            data, walk = take_data(xp, data, models), walk.take(xp, models)
-        walk, busy = advance(backend, net, walk, data)
-        run.n_fun += 1
-        run.best[busy] = np.inf
+    run = Run(backend, problem)
+    run.enter()
+    if run.models.size:
+        iterate(run, step, start(run))
     return run.result()
+
+
+def start(run: Run) -> State:
+    """The system where the models stand, and the first damping."""
+    xp, (_, net, data) = run.xp, run.objective
+    run.point, system = linearise(run.backend, net, run.point.theta, data)
+    ones = xp.ones_like(run.point.value)
+    return State(system, rescale(xp, system, data), FIRST_DAMPING * ones, 2.0 * ones)
 
 
 def _check(problem: Problem) -> None:
@@ -318,7 +307,7 @@ def memory(problem: Problem) -> float:
     N = n * k
     held = 3.0 * P * P if N >= P else 4.0 * N * P + 2.0 * N * N
     scores = n * (2.0 * sum(problem.net.units[1:]) + 2)
-    return np.dtype(problem.dtype).itemsize * (held + scores + 10.0 * P + 3.0 * BLOCK)
+    return np.dtype(problem.dtype).itemsize * (held + scores + 10.0 * P + 3.0 * ENTRIES)
 
 
 def reads(problem: Problem) -> tuple[set[str], set[str]]:

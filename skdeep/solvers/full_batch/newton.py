@@ -6,14 +6,12 @@ import numpy as np
 from scipy.linalg import LinAlgWarning
 
 from ...problem import Problem, Result
-from . import lbfgs, truncated_newton
-from .bookkeeping import FULL_BATCH, largest
+from .bookkeeping import FULL_BATCH, Run, largest
 from .exact_newton import MAX_PARAMETERS
-from .objective import make_objective, without_common_part
+from .lbfgs import by_exact_newton, by_truncated_newton, in_stages, in_turns
 from .precision import in_double, needs_double
-from .quasi_newton import State
 from .scaling import limit, moderated
-from .whitening import MAX_FEATURES, whitening
+from .whitening import MAX_FEATURES
 
 # What it calls of a loss.
 NEEDS = ("hessian", "hessian_product")
@@ -32,8 +30,8 @@ def solve(backend, problem: Problem) -> Result:
     Returns
     -------
     Result
-        ``extra["singular"]`` marks the models whose Hessian became singular. L-BFGS took over
-        there, as in scikit-learn, and a LinAlgWarning said so.
+        Where a Hessian became singular L-BFGS took over, as in scikit-learn, and a LinAlgWarning
+        said so.
 
     References
     ----------
@@ -44,29 +42,18 @@ def solve(backend, problem: Problem) -> Result:
     if needs_double(backend, problem):
         return in_double(solve, backend, problem)
     if problem.theta.shape[1] > MAX_PARAMETERS:
-        return _truncated(backend, problem)
-    result = lbfgs.exact_first(backend, problem)
-    if result.extra["singular"].any():
+        return in_stages(backend, problem, [by_truncated_newton, in_turns])
+    return in_stages(backend, problem, [by_exact_newton, _warn, in_turns])
+
+
+def _warn(run: Run) -> None:
+    if not run.settles.all():
         warnings.warn(
             "The Hessian of Newton's method is singular, as where features are collinear or "
             "outnumber the rows and the penalty is weak. L-BFGS goes on in its place.",
             LinAlgWarning,
             stacklevel=2,
         )
-    return result
-
-
-def _truncated(backend, problem: Problem) -> Result:
-    problem = without_common_part(problem)
-    objective, run = make_objective(backend, problem), lbfgs.make_run(problem)
-    point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    objective, point, iteration = truncated_newton.walk(backend, objective, run, point, 0)
-    if run.models.size == 0:
-        return run.result()
-    space = whitening(backend, problem, make_objective(backend, problem).data)
-    left = space.take(backend.xp, backend.asarray(run.models))
-    state = State.start(backend.xp, objective, left, point)
-    return lbfgs.take_turns(backend, problem, space, run, state, iteration)
 
 
 def memory(problem: Problem) -> float:

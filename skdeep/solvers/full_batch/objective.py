@@ -26,12 +26,31 @@ class Point(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Rows, targets, normalised row weights (M, n) or (M, 1), and weight decay (M, P)."""
+    """Rows, targets, normalised row weights (M, n) or (M, 1), and weight decay (M, P).
+
+    Targets are of shape (M, n, k), or (1, n, k) if all models have the same.
+    """
 
     X: Any
     y: Any
     w: Any
     decay: Any
+    shared = ("X",)
+
+
+def take(xp, values, models):
+    """Of a named tuple of arrays, or one array, what belongs to some of the models.
+
+    Arrays lead with the model axis. Those of length one there serve all models, as do the fields
+    that a tuple's ``shared`` names, of whatever kind they are.
+    """
+    if isinstance(values, tuple):
+        shared = getattr(values, "shared", ())
+        fields = zip(values._fields, values, strict=True)
+        return type(values)(*(x if name in shared else take(xp, x, models) for name, x in fields))
+    if values is None or values.shape[0] == 1:
+        return values
+    return xp.take(values, models, axis=0)
 
 
 def shift_invariant(net: Network) -> bool:
@@ -79,7 +98,7 @@ def weight_decay(problem) -> np.ndarray:
 
 def load(backend, problem) -> Data:
     """The data of a problem as arrays of the backend."""
-    y = problem.y
+    y = problem.y if problem.y.ndim == 3 else problem.y[None]
     # Class-major in memory, like the scores.
     y = backend.xp.matrix_transpose(backend.asarray(np.swapaxes(y, -1, -2), problem.dtype))
     return Data(
@@ -88,19 +107,6 @@ def load(backend, problem) -> Data:
         w=backend.asarray(mean_weights(problem), problem.dtype),
         decay=backend.asarray(weight_decay(problem), problem.dtype),
     )
-
-
-def take_data(xp, data: Data, models) -> Data:
-    """The data of some of the models."""
-    return data._replace(
-        y=data.y if data.y.ndim == 2 else xp.take(data.y, models, axis=0),
-        w=xp.take(data.w, models, axis=0),
-        decay=xp.take(data.decay, models, axis=0),
-    )
-
-
-def take_point(xp, point: Point, models) -> Point:
-    return Point(*(None if x is None else xp.take(x, models, axis=0) for x in point))
 
 
 @overridable
@@ -114,14 +120,17 @@ def loss_along(xp, loss, raw, change, step, y, w):
     return value, raw, dz, xp.sum(dz * change, axis=(-2, -1))
 
 
-class LinearObjective:
+class LinearObjective(NamedTuple):
     """The objective of networks without a hidden layer."""
 
-    def __init__(self, backend, net: Network, data: Data):
-        self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
+    backend: Any
+    net: Network
+    data: Data
+    shared = ("backend", "net")
 
-    def take(self, models) -> "LinearObjective":
-        return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
+    @property
+    def xp(self):
+        return self.backend.xp
 
     def at(self, theta) -> Point:
         """The point of given parameters."""
@@ -196,14 +205,17 @@ def _largest(xp, scores):
     return xp.maximum(xp.max(scores, axis=(1, 2)), -xp.min(scores, axis=(1, 2)))
 
 
-class NetworkObjective:
+class NetworkObjective(NamedTuple):
     """The objective of networks of any depth."""
 
-    def __init__(self, backend, net: Network, data: Data):
-        self.backend, self.xp, self.net, self.data = backend, backend.xp, net, data
+    backend: Any
+    net: Network
+    data: Data
+    shared = ("backend", "net")
 
-    def take(self, models) -> "NetworkObjective":
-        return type(self)(self.backend, self.net, take_data(self.xp, self.data, models))
+    @property
+    def xp(self):
+        return self.backend.xp
 
     def at(self, theta) -> Point:
         X, y, w, decay = self.data
@@ -230,5 +242,5 @@ class NetworkLine:
 
 
 def make_objective(backend, problem) -> LinearObjective | NetworkObjective:
-    kind = NetworkObjective if problem.net.activations else LinearObjective
+    kind = LinearObjective if problem.net.linear else NetworkObjective
     return kind(backend, problem.net, load(backend, problem))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import methodcaller
 
 import numpy as np
 from scipy import sparse
@@ -42,19 +43,19 @@ def needs_double(backend, problem: Problem) -> bool:
     return pays(problem) or not tells_apart(problem.X, DEVIATIONS)
 
 
-def in_double(solve: Callable, backend, problem: Problem) -> Result:
-    """The solution in double precision, rounded at the end."""
+def solved_as(solve: Callable, backend, problem: Problem, back: Callable, **changes) -> Result:
+    """The solution of a problem by that of another, whose parameters ``back`` translates."""
 
     def seen(monitor):
-        return monitor and (lambda i, theta, value: monitor(i, theta.astype(problem.dtype), value))
+        return monitor and (lambda n_iter, theta, value: monitor(n_iter, back(theta), value))
 
-    result = solve(
-        backend,
-        replace(
-            problem,
-            dtype="float64",
-            theta=problem.theta.astype("float64"),
-            monitors=problem.monitors and [seen(monitor) for monitor in problem.monitors],
-        ),
-    )
-    return replace(result, theta=result.theta.astype(problem.dtype))
+    monitors = problem.monitors and [seen(monitor) for monitor in problem.monitors]
+    result = solve(backend, replace(problem, monitors=monitors, **changes))
+    return replace(result, theta=back(result.theta))
+
+
+def in_double(solve: Callable, backend, problem: Problem) -> Result:
+    """The solution in double precision, rounded at the end."""
+    theta = problem.theta.astype("float64")
+    back = methodcaller("astype", problem.dtype)
+    return solved_as(solve, backend, problem, back, dtype="float64", theta=theta)

@@ -7,9 +7,10 @@ import numpy as np
 
 from ...overrides import chosen
 from ...problem import Problem, Result
-from .bookkeeping import FULL_BATCH, SHARE, Run, largest
-from .curvature import Products, diagonal, hessian
-from .objective import LinearObjective, Point, make_objective, shift_invariant, take_point
+from .bookkeeping import FULL_BATCH, SHARE, Run, iterate, largest
+from .conjugate_gradients import conjugate_gradients
+from .curvature import Products, diagonal, hessian, weighted_squares
+from .objective import LinearObjective, Point, shift_invariant, take
 from .precision import in_double, needs_double
 from .scaling import centred, far, limit, moderated
 
@@ -24,7 +25,7 @@ MAX_FACES, MAX_STALLED = 20, 4
 MIN_JOINING = 64
 POWER_STEPS = 8
 # Shares of a step that the inner solver compares, zero among them.
-REACH = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0)
+SHARES = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0)
 
 # What it calls of a loss.
 NEEDS = ("hessian", "hessian_product")
@@ -137,8 +138,7 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
     operator = Products.at(objective, point)
     h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), w)
     (p, k), M = net.units, point.theta.shape[0]
-    squares = X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
-    parts = [xp.reshape(xp.reshape(h, (M * k, -1)) @ squares, (M, k, p))]
+    parts = [xp.reshape(weighted_squares(xp.reshape(h, (M * k, -1)), X), (M, k, p))]
     if net.intercept:
         parts.append(xp.sum(h, axis=2, keepdims=True))
     scale = xp.reshape(xp.matrix_transpose(xp.concat(parts, axis=2)), decay.shape) + decay
@@ -148,25 +148,14 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
         return xp.stack([operator(v[:, a, :]) for a in range(v.shape[1])], axis=1)
 
     def solve(free, rhs):
-        slack = _slack(xp, net, decay, scale, free)
-        mask = xp.astype(free, rhs.dtype)
-        d, r = xp.zeros_like(rhs), mask * rhs
-        q = z = r / unit
-        rz = xp.sum(r * z, axis=1)
-        goal = 0.01 * rz
-        for _ in range(MAX_PRODUCTS):
-            Hq = mask * (operator(q) + _along(xp, slack, q))
-            bend = xp.sum(q * Hq, axis=1)
-            going = (rz > goal) & (bend > 0)
-            step = xp.where(going, rz / xp.where(going, bend, 1.0), 0.0)[:, None]
-            d, r = d + step * q, r - step * Hq
-            z = r / unit
-            new = xp.where(going, xp.sum(r * z, axis=1), rz)
-            if not bool(xp.any(going & (new > goal))):
-                break
-            q = z + (new / xp.where(going, rz, 1.0))[:, None] * q
-            rz = new
-        return d
+        slack, mask = _slack(xp, net, decay, scale, free), xp.astype(free, rhs.dtype)
+        return conjugate_gradients(
+            xp,
+            lambda q: mask * (operator(q) + _along(xp, slack, q)),
+            lambda r: r / unit,
+            mask * rhs,
+            MAX_PRODUCTS,
+        )
 
     return Quadratic(product, scale, solve, 5)
 
@@ -222,9 +211,9 @@ def _cross(xp, model: Quadratic, u, r, l1):
     d = model.solve(free, -slope)
     crosses = (l1 > 0) & ((u + d) * sign < 0)
     wall = xp.where(crosses, -u / xp.where(crosses, d, 1.0), 1.0)
-    reach = xp.asarray(REACH, dtype=u.dtype, device=u.device)
+    shares = xp.asarray(SHARES, dtype=u.dtype, device=u.device)
     # Along the line, projected on the orthant: the farther, the more parameters vanish.
-    ends = u[:, None, :] + reach[:, None] * d[:, None, :]
+    ends = u[:, None, :] + shares[:, None] * d[:, None, :]
     inside = (ends * sign[:, None, :] > 0) | (l1 == 0)[:, None, :]
     ends = xp.where(inside, ends, 0.0)
     step = _best_wall(xp, wall, xp.sum(slope * d, axis=1, keepdims=True), l1 * xp.abs(d))
@@ -298,16 +287,37 @@ def minimise_model(xp, model: Quadratic, k, theta, grad, l1, accuracy, centre):
     return u
 
 
-def _search(objective, run, point: Point, u, l1):
+class _Run(Run):
+    """The bookkeeping of objectives with L1 penalties."""
+
+    def __init__(self, backend, problem: Problem):
+        super().__init__(backend, problem, SHARE)
+        l1 = np.zeros(problem.theta.shape)
+        l1[:, problem.net.n_weights :] = problem.hyper.get("l1_intercept", 0.0)
+        l1[:, : problem.net.n_weights] = problem.hyper["l1"]
+        self.penalties = backend.asarray(l1, problem.dtype)
+
+    @property
+    def l1(self):
+        """Coefficients of the absolute values, of the models on their way."""
+        return take(self.xp, self.penalties, self.backend.asarray(self.models))
+
+    def measure(self):
+        theta, value, grad, _ = self.point
+        total = value + self.xp.sum(self.l1 * self.xp.abs(theta), axis=1)
+        return total, steepest(self.xp, theta, grad, self.l1)
+
+
+def _search(run: _Run, u, l1) -> None:
     """Go towards u until the objective falls enough (Lee, Sun & Saunders, 2014)."""
-    xp, backend = objective.xp, objective.backend
+    xp, point = run.xp, run.point
     d = u - point.theta
     before = xp.sum(l1 * xp.abs(point.theta), axis=1)
     total = point.value + before
     expected = xp.sum(point.grad * d, axis=1) + xp.sum(l1 * xp.abs(u), axis=1) - before
     eps = float(xp.finfo(total.dtype).eps)
     noise = 10.0 * eps * xp.abs(total)
-    line = objective.line(point, d)
+    line = run.objective.line(point, d)
     step = xp.ones_like(total)
     for _ in range(MAX_TRIALS):
         smooth, _ = line.at(step)
@@ -323,9 +333,18 @@ def _search(objective, run, point: Point, u, l1):
         guess = xp.where(xp.isfinite(guess), guess, 0.1 * step)
         guess = xp.minimum(xp.maximum(guess, 0.1 * step), 0.5 * step)
         step = xp.where(ok, step, guess)
-    run.failed |= ~backend.to_numpy(ok)
-    run.note_newton(line.moved(), backend.to_numpy(step).astype("float64"), order=1)
-    return line.end(smooth)._replace(theta=theta)
+    run.failed |= ~run.backend.to_numpy(ok)
+    run.note_newton(line.moved(), run.backend.to_numpy(step).astype("float64"), order=1)
+    run.point = line.end(smooth)._replace(theta=theta)
+
+
+def step(run: _Run, _) -> None:
+    """Go to the minimiser of the quadratic model plus the L1 penalty, or some of the way."""
+    xp, l1 = run.xp, run.l1
+    sub = steepest(xp, run.point.theta, run.point.grad, l1)
+    least = np.minimum(0.5 * run.limit("tol"), 10.0 * run.eps * run.scale)
+    least = run.backend.asarray(least, run.problem.dtype)
+    _search(run, _newton_point(xp, run.objective, run.point, sub, l1, least), l1)
 
 
 def solve(backend, problem: Problem) -> Result:
@@ -354,31 +373,10 @@ def solve(backend, problem: Problem) -> Result:
         return in_double(solve, backend, problem)
     if far(problem):
         return centred(solve, backend, problem)
-    xp = backend.xp
-    objective = make_objective(backend, problem)
-    l1 = np.zeros(problem.theta.shape)
-    l1[:, problem.net.n_weights :] = problem.hyper.get("l1_intercept", 0.0)
-    l1[:, : problem.net.n_weights] = problem.hyper["l1"]
-    l1 = backend.asarray(l1, problem.dtype)
-    run = Run(problem, SHARE)
-    point = objective.at(backend.asarray(problem.theta, problem.dtype))
-    iteration = 0
-    while True:
-        sub = steepest(xp, point.theta, point.grad, l1)
-        full = point.value + xp.sum(l1 * xp.abs(point.theta), axis=1)
-        left = run.judge(backend, iteration, point._replace(value=full, grad=sub))
-        if left.size == 0:
-            return run.result()
-        if left.size < point.theta.shape[0]:
-            models = backend.asarray(left)
-            objective, point = objective.take(models), take_point(xp, point, models)
-            l1, sub = xp.take(l1, models, axis=0), xp.take(sub, models, axis=0)
-        least = backend.asarray(
-            np.minimum(0.5 * run.tol(), 10.0 * run.eps * run.reach), problem.dtype
-        )
-        u = _newton_point(xp, objective, point, sub, l1, least)
-        point = _search(objective, run, point, u, l1)
-        iteration += 1
+    run = _Run(backend, problem)
+    run.enter()
+    iterate(run, step)
+    return run.result()
 
 
 def _newton_point(xp, objective: LinearObjective, point: Point, sub, l1, least):

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 from .bookkeeping import Run
 from .line_search import wolfe
-from .objective import LinearObjective, NetworkObjective, Point, take_point
 
 # Pairs of steps and gradient changes that approximate the Hessian.
 MEMORY = 10
@@ -12,11 +11,8 @@ MEMORY = 10
 REFRESH = 25
 
 
-class Identity:
+class Identity(NamedTuple):
     """The coordinates of a network with hidden layers: its own."""
-
-    def take(self, xp, models):
-        return self
 
     def gradient(self, xp, g):
         return g
@@ -80,36 +76,20 @@ def quasi_newton(xp, history: History, g):
 
 
 class State(NamedTuple):
-    """What M models carry from iteration to iteration; ``g`` is the gradient in their space."""
+    """What models carry from iteration to iteration; ``g`` is the gradient in their space."""
 
-    objective: LinearObjective | NetworkObjective
     space: Any
-    point: Point
     g: Any
-    history: History | None
+    history: History | None = None
 
     @classmethod
-    def start(cls, xp, objective, space, point: Point, history=None) -> "State":
-        return cls(objective, space, point, space.gradient(xp, point.grad), history)
-
-    def take(self, xp, models) -> "State":
-        """The state of some of the models."""
-        history = self.history
-        if history is not None:
-            history = History(*(xp.take(x, models, axis=0) for x in history))
-        return State(
-            self.objective.take(models),
-            self.space.take(xp, models),
-            take_point(xp, self.point, models),
-            xp.take(self.g, models, axis=0),
-            history,
-        )
+    def start(cls, run: Run, space, history: History | None = None) -> "State":
+        return cls(space, space.gradient(run.xp, run.point.grad), history)
 
 
-def advance(backend, run: Run, state: State, iteration: int) -> State:
+def step(run: Run, state: State) -> State:
     """Make an iteration."""
-    xp = backend.xp
-    objective, space, point, g, history = state
+    xp, point, (space, g, history) = run.xp, run.point, state
     d = -g if history is None else quasi_newton(xp, history, g)
     slope = xp.sum(d * g, axis=1)
     # Rounding may spoil a direction close to the minimum.
@@ -118,23 +98,24 @@ def advance(backend, run: Run, state: State, iteration: int) -> State:
     slope = xp.where(downhill, slope, -xp.sum(g * g, axis=1))
     first = xp.ones_like(slope) if history is not None else space.first_step(xp, g)
 
-    line = objective.line(point, space.direction(xp, d))
-    step = wolfe(xp, line, point.value, slope, first)
-    size, value = step.step, step.value
-    if not step.all_ok:
+    line = run.objective.line(point, space.direction(xp, d))
+    found = wolfe(xp, line, point.value, slope, first)
+    size, value = found.step, found.value
+    if not found.all_ok:
         # Stay, and forget the Hessian: the next direction is steepest descent.
-        size = xp.where(step.ok, size, xp.zeros_like(size))
+        size = xp.where(found.ok, size, xp.zeros_like(size))
         value, _ = line.at(size)
-        fresh = True if history is None else backend.to_numpy(xp.all(history.S == 0, axis=(1, 2)))
-        run.note_failure(backend, step.ok, slope, fresh)
-    run.n_fun += step.n_trials
+        fresh = history is None or run.backend.to_numpy(xp.all(history.S == 0, axis=(1, 2)))
+        run.note_failure(found.ok, slope, fresh)
+    run.n_fun += found.n_trials
     point = line.end(value)
     if run.any_step and run.met.any():
         run.error = line.moved()
-    if iteration % REFRESH == REFRESH - 1:
-        point = objective.at(point.theta)
+    if run.n_steps % REFRESH == REFRESH - 1:
+        point = run.objective.at(point.theta)
+    run.point = point
     g_new = space.gradient(xp, point.grad)
     history = push(xp, history, size[:, None] * d, g_new - g)
-    if not step.all_ok:
-        history = History(*(xp.where(step.ok[:, None, None], x, 0.0) for x in history))
-    return State(objective, space, point, g_new, history)
+    if not found.all_ok:
+        history = History(*(xp.where(found.ok[:, None, None], x, 0.0) for x in history))
+    return State(space, g_new, history)

@@ -1,14 +1,14 @@
 """Features whose products overflow, or that are far from zero: solved in other coordinates."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy import sparse
 
 from ...problem import Problem, Result
 from .objective import shift_invariant
-from .precision import DEVIATIONS, some_rows, tells_apart
+from .precision import DEVIATIONS, solved_as, some_rows, tells_apart
 
 
 def limit(dtype: str) -> float:
@@ -30,17 +30,12 @@ def moderated(solve: Callable, backend, problem: Problem) -> Result:
     own = np.ones(problem.theta.shape[1])
     own[: problem.net.n_weights] = np.repeat(unit, k)
 
-    def seen(monitor):
-        return monitor and (lambda i, theta, value: monitor(i, theta * own, value))
+    def back(theta):
+        return (theta * own).astype(problem.dtype)
 
-    scaled = replace(
-        problem,
-        X=(X @ sparse.diags_array(unit)).tocsr() if sparse.issparse(X) else X * unit,
-        theta=(problem.theta / own).astype(problem.dtype),
-        monitors=problem.monitors and [seen(monitor) for monitor in problem.monitors],
-    )
-    result = solve(backend, scaled)
-    return replace(result, theta=(result.theta * own).astype(problem.dtype))
+    X = (X @ sparse.diags_array(unit)).tocsr() if sparse.issparse(X) else X * unit
+    theta = (problem.theta / own).astype(problem.dtype)
+    return solved_as(solve, backend, problem, back, X=X, theta=theta)
 
 
 def far(problem: Problem) -> bool:
@@ -67,14 +62,6 @@ def centred(solve: Callable, backend, problem: Problem) -> Result:
         theta[..., p * k :] += sign * (mean @ weights)
         return theta.astype(problem.dtype)
 
-    def seen(monitor):
-        return monitor and (lambda i, theta, value: monitor(i, shifted(theta, -1.0), value))
-
-    around = replace(
-        problem,
-        X=problem.X.astype(problem.dtype, copy=False) - mean,
-        theta=shifted(problem.theta, 1.0),
-        monitors=problem.monitors and [seen(monitor) for monitor in problem.monitors],
-    )
-    result = solve(backend, around)
-    return replace(result, theta=shifted(result.theta, -1.0))
+    X = problem.X.astype(problem.dtype, copy=False) - mean
+    theta = shifted(problem.theta, 1.0)
+    return solved_as(solve, backend, problem, partial(shifted, sign=-1.0), X=X, theta=theta)

@@ -12,7 +12,7 @@ import numpy as np
 from ...layers.dense import affine, affine_backward
 from ...losses import has_hessian
 from ...overrides import chosen
-from .objective import shift_invariant
+from .objective import mean_weights, shift_invariant
 
 # Beyond so many features the factorisation costs more than it saves, and X is only scaled.
 MAX_FEATURES = 1536
@@ -52,12 +52,7 @@ class Whitening(NamedTuple):
     scale: Any
     intercept_scale: float
     invariant: bool
-
-    def take(self, xp, models) -> "Whitening":
-        def cut(x):
-            return x if x is None or x.shape[0] == 1 else xp.take(x, models, axis=0)
-
-        return self._replace(mean=cut(self.mean), scale=cut(self.scale))
+    shared = ("shape", "basis", "intercept_scale", "invariant")
 
     def astype(self, xp, dtype) -> "Whitening":
         def cast(x):
@@ -96,12 +91,12 @@ class Whitening(NamedTuple):
         return xp.ones((g.shape[0],), dtype=g.dtype, device=g.device)
 
 
-def _curvature(xp, loss, k, like) -> float:
+def _curvature(backend, loss, k, dtype) -> float:
     """Second derivative of the loss where all scores are zero; one if it is not known."""
     if not has_hessian(loss):
         return 1.0
-    raw = xp.zeros((1, 1, k), dtype=like.dtype, device=like.device)
-    one = xp.ones((1, 1), dtype=like.dtype, device=like.device)
+    xp = backend.xp
+    raw, one = backend.asarray(np.zeros((1, 1, k)), dtype), backend.asarray(np.ones((1, 1)), dtype)
     predicted = chosen(xp, loss.predict)(xp, raw)
     curvature = chosen(xp, loss.hessian)(xp, predicted, one, 0, 0)
     if k > 1:
@@ -219,7 +214,7 @@ def _axes(second, mean):
     return values, np.sum(axes * axes, axis=0), np.where(varies[:, None], axes, 0.0)
 
 
-def whitening(backend, problem, data) -> Whitening:
+def whitening(backend, problem) -> Whitening:
     """Whitening for the models of a linear problem.
 
     It is found on the host in float64, whatever the models are computed in: single precision knows
@@ -228,11 +223,12 @@ def whitening(backend, problem, data) -> Whitening:
     net, X = problem.net, problem.X
     p, k = net.units
     # Coordinates are round for positive weights; the objective may have others too.
-    w = np.mean(np.abs(backend.to_numpy(data.w)), axis=0, keepdims=True, dtype="float64")
+    own = mean_weights(problem)
+    w = np.mean(np.abs(own), axis=0, keepdims=True, dtype="float64")
     w = w / np.sum(w) if w.shape[1] > 1 else w
     if w.shape[1] == 1:
         w = np.full((1, X.shape[0]), 1.0 / X.shape[0])
-    c, l2 = _curvature(backend.xp, net.loss, k, data.w), problem.hyper["l2"]
+    c, l2 = _curvature(backend, net.loss, k, problem.dtype), problem.hyper["l2"]
     if _pays(X, k):
         mean, second = _moments(X, w)
         if not net.intercept:
@@ -244,13 +240,13 @@ def whitening(backend, problem, data) -> Whitening:
         variance = square - mean * mean if net.intercept else square
         basis, H = None, c * np.maximum(variance, 1e-6 * square) + l2
     scale = _limited(np, 1.0 / np.sqrt(np.where(H > 0, H, 1.0))[..., None], problem.dtype)
+    if not net.intercept:
+        mean = None
+    elif own.shape[1] > 1:
+        mean = own @ X  # each model's own
     mean, basis, scale = (
         None if x is None else backend.asarray(x, problem.dtype) for x in (mean, basis, scale)
     )
-    if not net.intercept:
-        mean = None
-    elif data.w.shape[1] > 1:
-        mean = data.w @ data.X  # each model's own
     return Whitening((p, k), mean, basis, scale, c**-0.5, shift_invariant(net))
 
 
