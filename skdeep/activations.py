@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any, NamedTuple
 
+__all__ = ["ACTIVATIONS", "ELU", "Activation", "LeakyReLU"]
+
 
 class Activation(NamedTuple):
     """A differentiable function applied to every unit of a layer.

@@ -14,6 +14,8 @@ from sklearn import config_context, get_config
 
 from ._sklearn import _is_numpy_namespace, check_same_namespace, get_namespace_and_device, move_to
 
+__all__ = ["follows_input", "to_host"]
+
 FITTING = ("fit", "partial_fit")
 PREDICTING = (
     "decision_function",

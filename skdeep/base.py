@@ -20,11 +20,13 @@ from ._sklearn import LinearClassifierMixin, Options, StrOptions
 from .array_api import to_host
 from .backends import NotInstalled, get_backend
 from .backends.base import Backend
-from .batch import solve_many
 from .interrupts import Scope, interruptible, scope
 from .layers.dense import affine
 from .problem import Problem, Result
+from .stacking import solve_many
 from .version import __version__
+
+__all__ = ["LinearClassifier", "Model", "unchanged_on_error"]
 
 # Entries of rows that are cast at once: the copy stays in the cache of a CPU core.
 AT_ONCE = 2**16

@@ -19,6 +19,8 @@ from .stochastic import STOCHASTIC_SOLVERS, is_stochastic
 from .storage import part_of, read, write
 from .version import __version__
 
+__all__ = ["Checkpoint"]
+
 # Parameters that change nothing about the model.
 WITHOUT_EFFECT = ("verbose",)
 

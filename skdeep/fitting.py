@@ -12,9 +12,9 @@ from sklearn import config_context, get_config
 
 from ._sklearn import Interval, StrOptions, callback_management_context, validate_params
 from .base import Model, finish, unchanged_on_error
-from .batch import solve_many
 from .callbacks import refuse_shared
 from .interrupts import scope
+from .stacking import solve_many
 
 # Share of the free memory that a stack may work on unless the user sets a limit.
 MEMORY_SHARE = 0.25

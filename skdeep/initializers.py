@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import RandomState
 
+__all__ = ["INITIALIZERS", "Normal"]
+
 Initializer = Callable[[RandomState, int, int, str], tuple[np.ndarray, np.ndarray]]
 
 

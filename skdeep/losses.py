@@ -12,6 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+__all__ = [
+    "LOSSES",
+    "Huber",
+    "Loss",
+    "Quantile",
+    "exponential",
+    "identity",
+    "margin",
+    "sigmoid",
+    "softmax",
+]
+
 
 class Loss(NamedTuple):
     """What a network minimises.
@@ -57,10 +69,12 @@ def has_hessian(loss) -> bool:
 
 
 def identity(xp, raw):
+    """The scores themselves."""
     return raw
 
 
 def exponential(xp, raw):
+    """The mean of which scores are the logarithm."""
     return xp.exp(raw)
 
 
@@ -71,6 +85,7 @@ def sigmoid(xp, raw):
 
 
 def softmax(xp, raw):
+    """Probabilities in proportion to exp(raw), exact for scores of any size."""
     e = xp.exp(raw - xp.max(raw, axis=-1, keepdims=True))
     return e / xp.sum(e, axis=-1, keepdims=True)
 

@@ -24,6 +24,16 @@ from .layers.normalisation import EPSILON
 from .losses import LOSSES, Loss, exponential
 from .overrides import chosen, overridable
 
+__all__ = [
+    "Network",
+    "backpropagate",
+    "build",
+    "forward",
+    "hidden_layers",
+    "predict",
+    "value_and_grad",
+]
+
 
 class Place(NamedTuple):
     """Where theta holds a parameter: ``theta[:, start:stop]`` is that of a layer, flattened."""
@@ -344,8 +354,8 @@ def may_overflow(net: Network, theta, X) -> bool:
     largest = max(map(prod, net.shapes))
     per_layer = 1.0 + largest * weight * (weight / EPSILON**0.5 if net.batch_norm else 1.0)
     entry = 1.0 + float(max(X.max(), -X.min()))
-    reach = log(entry) + len(net.activations) * log(per_layer) + log(per_layer)
-    return net.loss.predict is exponential or reach > 0.5 * log(finfo(theta.dtype).max)
+    magnitude = log(entry) + len(net.activations) * log(per_layer) + log(per_layer)
+    return net.loss.predict is exponential or magnitude > 0.5 * log(finfo(theta.dtype).max)
 
 
 @overridable

@@ -8,6 +8,8 @@ hyper-parameter have shape ``(M, 1)`` or are numbers. A step owns its arrays and
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+__all__ = ["OPTIMIZERS", "Optimizer"]
+
 
 class Optimizer(NamedTuple):
     """An update rule.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+__all__ = ["Namespace", "chosen", "overridable"]
+
 # Every function that :func:`overridable` has marked.
 OVERRIDABLE: list[Callable] = []
 

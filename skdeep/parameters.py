@@ -7,6 +7,8 @@ defaults and texts from there into the source, where editors and type checkers l
 from inspect import Parameter as Argument
 from typing import Any, NamedTuple
 
+__all__ = ["REQUIRED", "Parameter", "constraints", "store", "without"]
+
 REQUIRED = Argument.empty
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from .network import Network
 
+__all__ = ["Problem", "Result", "Validation"]
+
 
 def cancel(weights: np.ndarray) -> bool:
     """Whether weights sum to zero, but for rounding: there is no mean under them."""
@@ -21,8 +23,8 @@ class Problem:
 
     Parameters
     ----------
-    solver : str
-        Name in ``skdeep.solvers.SOLVERS``.
+    solver : str or Solver
+        Name in ``skdeep.solvers.SOLVERS``, or a solver of the user's own.
     X : array or sparse array of shape (n, p)
         The rows that all models share.
     y : array of shape (n, k) or (M, n, k)
@@ -52,7 +54,7 @@ class Problem:
         ``after_epoch(epoch, last, state)`` may call ``state()`` and write it down.
     """
 
-    solver: str
+    solver: Any
     X: Any
     y: Any
     dtype: str

@@ -16,6 +16,17 @@ import numpy as np
 from .network import Network, of_role
 from .overrides import overridable
 
+__all__ = [
+    "L1",
+    "ClipNorm",
+    "Draws",
+    "GaussianNoise",
+    "LabelSmoothing",
+    "MaskingNoise",
+    "MaxNorm",
+    "Regularizer",
+]
+
 # Dropout compares 16 random bits with the rate: finer than anyone tunes it, and cheap to draw.
 LEVELS = 2**16
 

@@ -11,6 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "SCHEDULES",
+    "Adaptive",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "InvScaling",
+    "OneCycle",
+    "Plateau",
+    "Progress",
+    "Step",
+]
+
 
 class Progress(NamedTuple):
     """How far a training has come. Each field is a number or an array of shape ``(M, 1)``.

@@ -5,14 +5,18 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ._sklearn import Interval, Options, StrOptions, _AvailableIfDescriptor
+from ._sklearn import HasMethods, Interval, Options, StrOptions, _AvailableIfDescriptor
 from .network import Network
 from .optimizers import OPTIMIZERS, Optimizer
 from .regularization import L1, Regularizer, taken_apart
 from .schedules import SCHEDULES
+from .solvers import Solver
 
 # Values of `solver` that train on mini-batches.
 STOCHASTIC_SOLVERS = tuple(name for name in OPTIMIZERS if name != "nesterov")
+
+# An optimizer, or a solver that sees all rows at once.
+OWN_SOLVERS = [HasMethods(["step"]), Solver]
 
 # scikit-learn's schedules act on sgd alone: the others adapt their steps themselves.
 SGD_SCHEDULES = ("invscaling", "adaptive")
@@ -35,7 +39,7 @@ CONSTRAINTS: dict = {
 
 def is_stochastic(solver) -> bool:
     """Whether a solver trains on mini-batches: a name, or an optimizer of the user's own."""
-    return not isinstance(solver, str) or solver in STOCHASTIC_SOLVERS
+    return solver in STOCHASTIC_SOLVERS or hasattr(solver, "step")
 
 
 def optimizer_key(estimator) -> str | Optimizer:

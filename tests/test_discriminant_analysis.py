@@ -21,10 +21,10 @@ import skdeep
 from skdeep import threads
 from skdeep.backends import get_backend
 from skdeep.backends.base import Backend
-from skdeep.batch import solve_many, stack
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.model_selection import GridSearchCV
 from skdeep.solvers.discriminant import solve as discriminant
+from skdeep.stacking import solve_many, stack
 
 BACKENDS = ["numpy", "torch"]
 SOLVERS = ["svd", "lsqr", "eigen"]

@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import skdeep.batch
+import skdeep.stacking
 from skdeep import fit_many
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, Perceptron
@@ -51,9 +51,9 @@ def test_as_fitted_alone(weighted, max_memory):
 
 def test_numbers_share_a_stack(monkeypatch):
     sizes = []
-    solve = skdeep.batch.solve_stack
+    solve = skdeep.stacking.solve_stack
     monkeypatch.setattr(
-        skdeep.batch,
+        skdeep.stacking,
         "solve_stack",
         lambda backend, problem, *rest: (
             sizes.append(problem.n_models),

@@ -6,6 +6,7 @@ A failure here is fixed in the file it names. A new module gets a place in ``LAY
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import re
 import subprocess
@@ -13,6 +14,7 @@ import tokenize
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -30,17 +32,17 @@ LAYERS = [
     {"regularization", "problem", "threads", "interrupts", "storage"},
     {"solvers"},
     {"backends"},
-    {"batch"},
+    {"stacking"},
     {"monitoring", "stochastic", "array_api"},
     {"base"},
     {"callbacks"},
     {"fitting"},
     {"linear_model", "discriminant_analysis", "neural_network", "datasets"},
-    {"autoencoder", "model_selection", "inspection"},
+    {"model_selection"},
     {"__init__"},
 ]
 # A solver is handed its backend, an estimator asks its base for one: only these import them.
-MAY_IMPORT = {"backends": {"batch", "base", "__init__"}}
+MAY_IMPORT = {"backends": {"stacking", "base", "__init__"}}
 
 # What is optional, and the files that may import it.
 OPTIONAL = {
@@ -120,6 +122,15 @@ def violations(package: Path) -> Iterator[str]:
                     yield f"{what}: import {optional} inside the function that needs it"
 
 
+def test_tables_name_what_exists():
+    modules = {path.name.removesuffix(".py") for path in (ROOT / "skdeep").iterdir()}
+    named = set().union(*LAYERS, MAY_IMPORT, *MAY_IMPORT.values())
+    assert named - modules == set()
+    paths = [file.relative_to(ROOT / "skdeep").as_posix() for file in FILES]
+    for pattern in {pattern for patterns in OPTIONAL.values() for pattern in patterns}:
+        assert any(fnmatch(path, pattern) for path in paths), pattern
+
+
 def lines_of_code(source: str) -> int:
     """Lines with code on them: no docstrings, no comments, no blank lines."""
     prose = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
@@ -170,15 +181,15 @@ def test_readme_has_its_two_commands():
 # The rules above, tried on a file that breaks each: (file, its text, what is to be said of it).
 BROKEN = [
     ("solvers/lbfgs.py", "from ..backends.base import Backend", "backends is not below solvers"),
-    ("solvers/lbfgs.py", "from skdeep import batch", "batch is not below solvers"),
-    ("network.py", "import skdeep.solvers.newton", "solvers is not below network"),
+    ("solvers/lbfgs.py", "from skdeep import stacking", "stacking is not below solvers"),
+    ("network.py", "import skdeep.solvers.full_batch", "solvers is not below network"),
     ("losses.py", "from .activations import ACTIVATIONS", "activations is not below losses"),
     ("losses.py", "def f():\n    from . import network", "network is not below losses"),
-    ("batch.py", "from . import LDA", "__init__ is not below batch"),
+    ("stacking.py", "from . import LDA", "__init__ is not below stacking"),
     ("linear_model/logistic.py", "from ..backends import get_backend", "only ['__init__', 'base'"),
-    ("backends/numpy_backend.py", "from ..batch import fit_many", "batch is not below backends"),
+    ("backends/numpy_backend.py", "from ..stacking import stack", "stacking is not below backends"),
     ("base.py", "import_module('skdeep.linear_model')", "linear_model is not below base"),
-    ("base.py", "importlib.import_module('.inspection', __package__)", "inspection is not below"),
+    ("base.py", "importlib.import_module('.datasets', __package__)", "datasets is not below base"),
     ("base.py", "import torch", "import torch"),
     ("network.py", "from array_api_compat import torch as xp", "import torch"),
     ("backends/numpy_backend.py", "import torch.nn", "import torch"),
@@ -187,13 +198,13 @@ BROKEN = [
     ("helpers.py", "", "helpers has no place in LAYERS"),
 ]
 SOUND = [
-    ("solvers/lbfgs.py", "from ..network import forward\nfrom .search import wolfe"),
+    ("solvers/lbfgs.py", "from ..network import forward\nfrom .full_batch import wolfe"),
     ("solvers/perceptron/loops.py", "def compiled():\n    from numba import njit"),
-    ("backends/torch_backend.py", "import torch\nfrom ..solvers import newton"),
-    ("backends/torch_backend_steps.py", "from array_api_compat import torch as xp"),
+    ("backends/torch_backend.py", "import torch\nfrom ..solvers import full_batch"),
+    ("backends/torch_backend_convolution.py", "from array_api_compat import torch as xp"),
     ("base.py", "from .backends import get_backend\nfrom array_api_compat import is_torch_array"),
-    ("neural_network/classifier.py", "from ..base import Model\nfrom .common import tidy"),
-    ("model_selection.py", "from .linear_model import LogisticRegression"),
+    ("neural_network/classifier.py", "from ..base import Model\nfrom .base import BaseNetwork"),
+    ("model_selection/search.py", "from ..linear_model import LogisticRegression"),
     ("__init__.py", "from .backends import register_backend\nfrom . import linear_model"),
 ]
 
@@ -234,3 +245,27 @@ def test_families_of_solvers_do_not_know_each_other():
                 if name.startswith("skdeep.solvers.") and name.split(".")[2] != family.name:
                     others.append(f"{file.name} imports {name}")
     assert len(families) == 4 and not others
+
+
+def imports_of_pages() -> set[tuple[str, str]]:
+    """Module and name of all that documents and examples import from the package."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.py")]
+    statement = re.compile(r"from (skdeep[\w.]*) import ([\w, ]+)")
+    return {
+        (module, name.split()[0])
+        for page in pages
+        for module, names in statement.findall(page.read_text(encoding="utf-8"))
+        for name in names.split(",")
+    }
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in imports_of_pages()}))
+def test_public_modules_say_what_is_public(module):
+    """What pages import is in ``__all__``, and all of that exists and is explained."""
+    found = importlib.import_module(module)
+    shown = {name for of, name in imports_of_pages() if of == module}
+    submodules = {name for name in shown if isinstance(getattr(found, name), ModuleType)}
+    assert shown - submodules <= set(found.__all__)
+    for name in found.__all__:
+        value = getattr(found, name)
+        assert not callable(value) or value.__doc__, f"{module}.{name} has no docstring"

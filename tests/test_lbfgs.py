@@ -17,13 +17,13 @@ from sklearn.preprocessing import StandardScaler
 
 from skdeep import fit_many
 from skdeep.backends import get_backend
-from skdeep.backends.numpy_backend import CACHED, loss_along
+from skdeep.backends.numpy_backend import CACHED_SCORES, loss_along
 from skdeep.linear_model import LogisticRegression
 from skdeep.linear_model.logistic_problem import Penalty, make_problem
 from skdeep.losses import LOSSES
 from skdeep.solvers.full_batch import curvature, exact_newton, lbfgs, objective
 from skdeep.solvers.full_batch.line_search import wolfe
-from skdeep.solvers.full_batch.whitening import whitening
+from skdeep.solvers.full_batch.preconditioning import preconditioner
 
 
 def gradient(model, X, y) -> float:
@@ -73,7 +73,7 @@ def test_whitened_hessian_starts_as_the_identity(n_classes, fit_intercept, const
         X[:, 0] = 3.0
     Cs = [1e-4, 1.0, 100.0]
     stack, backend = problem(X, y, Cs, fit_intercept), get_backend("numpy")
-    space = whitening(backend, stack)
+    space = preconditioner(backend, stack)
     k = stack.net.units[1]
     P = stack.theta.shape[1]
     # Softmax knows differences between outputs only: take a direction for the first output alone.
@@ -108,7 +108,7 @@ def test_features_too_many_for_blocks_are_scaled(fit_intercept, form, monkeypatc
     point = all_rows.at(stack.theta)
     g = np.random.RandomState(0).randn(*point.theta.shape)
     expected = np.linalg.solve(curvature.hessian(all_rows, point), g[..., None])[..., 0]
-    assert_allclose(curvature.Blocks.at(all_rows, point)(np, g), expected)
+    assert_allclose(curvature.BlockPreconditioner.at(all_rows, point)(np, g), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -116,7 +116,7 @@ def test_features_too_many_for_blocks_are_scaled(fit_intercept, form, monkeypatc
 @pytest.mark.parametrize("loss, k", [("log_loss", 3), ("binary_log_loss", 1)])
 def test_blocks_of_rows_add_up(loss, k, weighted, dtype):
     rng = np.random.RandomState(0)
-    M, n = 2, CACHED // (2 * k) + 100
+    M, n = 2, CACHED_SCORES // (2 * k) + 100
     raw, change = (rng.randn(M, k, n).astype(dtype).mT for _ in range(2))
     y = (rng.rand(n, k) < 0.5).astype(dtype) if k == 1 else np.eye(k, dtype=dtype)[np.arange(n) % k]
     w = rng.rand(M, n).astype(dtype) if weighted else np.full((M, 1), 1.0, dtype)
@@ -276,7 +276,7 @@ def test_features_beyond_single_precision(very_many_rows, scale):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("every", [2, 29])
 def test_rows_without_weight_are_not_there(very_many_rows, every):
-    # 29 is what the rehearsal would take of these rows.
+    # 29 is what the subsampled start would take of these rows.
     X, y = very_many_rows
     weights = np.ones(len(y))
     weights[::every] = 0.0
@@ -341,9 +341,9 @@ def test_a_rehearsal_over_some_rows_spares_iterations_over_all(weightless, monke
     rng, n = np.random.RandomState(0), 20_000
     X = rng.randn(n, 8)
     y = X @ rng.randn(8) * 3.0 + rng.logistic(size=n) > 0
-    # A rehearsal over every fourth row would have none of these.
+    # A subsample of every fourth row would have none of these.
     weights = (np.arange(n) % 4 > 0).astype(float) if weightless else np.ones(n)
     model = LogisticRegression(max_iter=3, C=np.inf).fit(X, y, weights)
     best = sklearn.linear_model.LogisticRegression(C=np.inf).fit(X, y, weights)
     losses = [log_loss(y, m.predict_proba(X), sample_weight=weights) for m in (model, best)]
-    assert losses[0] < 1.05 * losses[1]  # without a rehearsal 1.3 times as much
+    assert losses[0] < 1.05 * losses[1]  # without the subsample 1.3 times as much

@@ -12,11 +12,11 @@ from skdeep import network
 from skdeep.activations import ACTIVATIONS
 from skdeep.backends import get_backend
 from skdeep.backends.base import Backend
-from skdeep.batch import solve_many, solve_stack
 from skdeep.initializers import INITIALIZERS
 from skdeep.problem import Problem
 from skdeep.solvers.full_batch import levenberg_marquardt as lm
 from skdeep.solvers.full_batch.objective import load
+from skdeep.stacking import solve_many, solve_stack
 
 NUMPY = get_backend("numpy")
 
@@ -99,7 +99,7 @@ def test_linearisation_in_blocks(monkeypatch, n, l2):
     """Value and gradient are those of backpropagation, the matrix is J Jᵀ, however it is cut."""
     problem = make_problem((3, 4, 2), n=n, l2=l2, weights=np.random.RandomState(1).rand(n))
     data = load(NUMPY, problem)
-    monkeypatch.setattr(lm, "ENTRIES", 1)
+    monkeypatch.setattr(lm, "JACOBIAN_ENTRIES", 1)
     point, system = lm.linearise(NUMPY, problem.net, problem.theta, data)
     want = network.value_and_grad(
         np, problem.net, problem.theta, data.X, data.y, data.w, problem.hyper["l2"]

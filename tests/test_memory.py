@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skdeep.batch import stack
 from skdeep.linear_model import LogisticRegression, Perceptron
 from skdeep.model_selection import GridSearchCV
 from skdeep.neural_network import MLPClassifier
 from skdeep.solvers import get_solver
+from skdeep.stacking import stack
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

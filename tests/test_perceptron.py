@@ -19,7 +19,6 @@ from sklearn.utils._seq_dataset import ArrayDataset64
 
 from skdeep.backends import get_backend
 from skdeep.backends.base import Backend
-from skdeep.batch import solve_many
 from skdeep.linear_model import Perceptron
 from skdeep.problem import Problem
 from skdeep.solvers.perceptron import compiled as perceptron_compiled
@@ -27,6 +26,7 @@ from skdeep.solvers.perceptron import loops as perceptron_loops
 from skdeep.solvers.perceptron import solve as perceptron
 from skdeep.solvers.perceptron import sweeps
 from skdeep.solvers.perceptron.rows import make_orders, next_visits, permutation
+from skdeep.stacking import solve_many
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

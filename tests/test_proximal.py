@@ -12,16 +12,16 @@ from sklearn.datasets import load_iris, load_wine
 from sklearn.metrics import log_loss
 
 from skdeep import fit_many
-from skdeep.batch import solve_stack
 from skdeep.linear_model import LogisticRegression
 from skdeep.solvers.full_batch import proximal
+from skdeep.stacking import solve_stack
 
 
 @pytest.mark.parametrize("by", [0.0, 0.5])
 def test_shrink_minimises_its_objective(by):
     for u in (-2.0, -0.3, 0.0, 0.4, 3.0):
         best = minimize_scalar(lambda v, u=u: 0.5 * (v - u) ** 2 + by * abs(v), bounds=(-4, 4)).x
-        assert_allclose(proximal.shrink(np, np.array(u), by), best, atol=1e-5)
+        assert_allclose(proximal.soft_threshold(np, np.array(u), by), best, atol=1e-5)
 
 
 def test_steepest_is_the_subgradient_of_least_norm():

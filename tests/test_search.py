@@ -291,13 +291,13 @@ def test_memory_is_handed_on(monkeypatch):
 def stacks(monkeypatch) -> list[int]:
     """Sizes of the stacks that are solved from now on."""
     sizes = []
-    solve = skdeep.batch.solve_stack
+    solve = skdeep.stacking.solve_stack
 
     def spy(backend, problem, *rest):
         sizes.append(problem.n_models)
         return solve(backend, problem, *rest)
 
-    monkeypatch.setattr(skdeep.batch, "solve_stack", spy)
+    monkeypatch.setattr(skdeep.stacking, "solve_stack", spy)
     return sizes
 
 

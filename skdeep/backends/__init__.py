@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 
 from .base import Backend
 
+__all__ = ["Backend", "NotInstalled", "backend_names", "get_backend", "register_backend"]
+
 
 class NotInstalled(ValueError):
     """The package that a backend needs is not there."""

@@ -19,10 +19,10 @@ from ..solvers.minibatch import loop as minibatch
 from ..solvers.perceptron import compiled as perceptron_compiled
 from ..solvers.perceptron import solve as perceptron
 from .base import Backend
-from .numpy_elementwise import ACTIVATIONS_IN_PLACE, BLOCK, OPTIMIZER_OVERRIDES
+from .numpy_elementwise import ACTIVATIONS_IN_PLACE, CACHED_NUMBERS, OPTIMIZER_OVERRIDES
 
 # Scores of a block of rows: a few arrays of so many numbers stay in the L2 cache.
-CACHED = 65536
+CACHED_SCORES = 65536
 
 
 class NumpyBackend(Backend):
@@ -72,7 +72,7 @@ class NumpyBackend(Backend):
             return network.forward.__wrapped__(xp, net, theta, X)
         plan, n = _Plan(net, theta), X.shape[-2]
         scores = np.empty((len(theta), net.units[-1], n), dtype=theta.dtype)
-        rows = min(n, max(1, BLOCK * 8 // max(net.units[1:])))
+        rows = min(n, max(1, CACHED_NUMBERS * 8 // max(net.units[1:])))
         outs = [np.empty((len(theta), units, rows), theta.dtype) for units in net.units[1:]]
         for start in range(0, n, rows):
             h = X[..., start : start + rows, :].mT
@@ -292,7 +292,7 @@ def patches_backward(xp, dp, window, shape):
 def loss_along(xp, loss, raw, change, step, y, w):
     """Override of ``objective.loss_along``: by blocks of rows, whose passes stay in the cache."""
     (M, n, k), dtype = raw.shape, raw.dtype
-    rows = max(1, CACHED // (M * k))
+    rows = max(1, CACHED_SCORES // (M * k))
     new_raw, dz = (np.empty((M, k, n), dtype).mT for _ in range(2))
     value, slope = np.zeros(M, dtype), np.zeros(M, dtype)
     for start in range(0, n, rows):

@@ -9,7 +9,7 @@ import numpy as np
 from .. import activations, optimizers
 
 # Parameters updated at a time: what a pass of the optimizer touches then stays in the L2 cache.
-BLOCK = 16384
+CACHED_NUMBERS = 16384
 
 
 def relu(xp, z):
@@ -68,8 +68,8 @@ def nesterov(xp, theta, grad, slots, t, lr, *, momentum):
 
 def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
     rate = lr * (1.0 - beta_2**t) ** 0.5 / (1.0 - beta_1**t)
-    for start in range(0, theta.shape[1], BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, theta.shape[1], CACHED_NUMBERS):
+        block = slice(start, start + CACHED_NUMBERS)
         g, m, v = grad[:, block], slots[0][:, block], slots[1][:, block]
         scratch = (1.0 - beta_1) * g
         m *= beta_1
@@ -93,8 +93,8 @@ def adamw(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon, weight_deca
 
 
 def adagrad(xp, theta, grad, slots, t, lr, *, epsilon):
-    for start in range(0, theta.shape[1], BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, theta.shape[1], CACHED_NUMBERS):
+        block = slice(start, start + CACHED_NUMBERS)
         g, v = grad[:, block], slots[0][:, block]
         scratch = np.square(g)
         v += scratch
@@ -107,8 +107,8 @@ def adagrad(xp, theta, grad, slots, t, lr, *, epsilon):
 
 
 def rmsprop(xp, theta, grad, slots, t, lr, *, rho, epsilon):
-    for start in range(0, theta.shape[1], BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, theta.shape[1], CACHED_NUMBERS):
+        block = slice(start, start + CACHED_NUMBERS)
         g, v = grad[:, block], slots[0][:, block]
         scratch = np.square(g)
         scratch *= 1.0 - rho
@@ -123,8 +123,8 @@ def rmsprop(xp, theta, grad, slots, t, lr, *, rho, epsilon):
 
 
 def adadelta(xp, theta, grad, slots, t, lr, *, rho, epsilon):
-    for start in range(0, theta.shape[1], BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, theta.shape[1], CACHED_NUMBERS):
+        block = slice(start, start + CACHED_NUMBERS)
         g, v, u = grad[:, block], slots[0][:, block], slots[1][:, block]
         scratch = np.square(g)
         scratch *= 1.0 - rho

@@ -37,10 +37,11 @@ from ..monitoring import watched
 from ..network import Network
 from ..problem import Problem, Result
 from ..solvers.minibatch.training import restarted, without_records
-from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS, OfStochasticSolvers
+from ..stochastic import CONSTRAINTS, OWN_SOLVERS, OfStochasticSolvers, is_stochastic
 from .logistic_problem import (
     ALGORITHMS,
     Penalty,
+    algorithm_of,
     check_n_classes,
     check_solver,
     make_net,
@@ -97,8 +98,11 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         Seed of the shuffles of the mini-batch solvers. No other algorithm here is random.
 
     solver : {'lbfgs', 'liblinear', 'newton-cg', 'newton-cholesky', 'sag', 'saga', \
-            'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop'}, default='lbfgs'
-        It decides the objective and what is accepted. What computes:
+            'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop'}, Optimizer or Solver, \
+            default='lbfgs'
+        It decides the objective and what is accepted; an entry of your own may be an optimizer
+        (see ``skdeep.optimizers``) or a solver that sees all rows (see ``skdeep.solvers``). What
+        computes:
 
         ================= ============== =========== =====================================
         solver            l1_ratio       multinomial computed by
@@ -253,7 +257,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "random_state": ["random_state"],
-        "solver": [StrOptions(set(ALGORITHMS))],
+        "solver": [StrOptions(set(ALGORITHMS)), *OWN_SOLVERS],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
@@ -335,7 +339,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         -------
         self : LogisticRegression
         """
-        if self.solver not in ("lbfgs", *STOCHASTIC_SOLVERS):
+        if self.solver != "lbfgs" and not is_stochastic(self.solver):
             warn(
                 f"Callbacks are only supported in {type(self).__name__} for solver='lbfgs' by "
                 f"scikit-learn. skdeep runs them for solver='{self.solver}' too; code that is to "
@@ -425,7 +429,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
                 )
             weights = self._row_weights(X, y, codes, sample_weight)
             theta = self._start(X.shape[1], self._compute_dtype(X), incremental)
-            stochastic = self.solver in STOCHASTIC_SOLVERS
+            stochastic = is_stochastic(self.solver)
             if stochastic:
                 rng = check_random_state(self.random_state)
                 training = self._training(theta, incremental)
@@ -613,7 +617,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         if left.size:
             longest = left[np.argmax(result.n_iter[left])]
             fallback = result.extra.get("singular", np.zeros_like(result.converged))[longest]
-            message = ALGORITHMS["lbfgs" if fallback else self.solver].warning(
+            message = algorithm_of("lbfgs" if fallback else self.solver).warning(
                 result.n_iter[longest], self.max_iter, result.loss[longest]
             )
             if len(result.converged) > 1:
@@ -667,6 +671,5 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         # Asked before a fit refuses a solver that there is not.
-        algorithm = ALGORITHMS.get(self.solver)
-        tags.classifier_tags.multi_class = algorithm is None or algorithm.multinomial
+        tags.classifier_tags.multi_class = self.solver != "liblinear"
         return tags

@@ -26,6 +26,7 @@ from .._sklearn import (
 )
 from ..array_api import follows_input
 from ..base import canonical, require_finite, to_host, unchanged_on_error, warn
+from ..solvers import Solver
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
 from .logistic_problem import ALGORITHMS, Penalty, check_n_classes, check_solver
@@ -70,7 +71,8 @@ class LogisticRegressionCV(LogisticRegression):
         .. versionchanged:: scikit-learn 1.11
            The default becomes 'neg_log_loss'.
 
-    solver : {'lbfgs', 'liblinear', 'newton-cg', 'newton-cholesky', 'sag', 'saga'}, default='lbfgs'
+    solver : {'lbfgs', 'liblinear', 'newton-cg', 'newton-cholesky', 'sag', 'saga'} or Solver, \
+            default='lbfgs'
         See :class:`LogisticRegression`.
 
     tol : float, default=1e-4
@@ -175,7 +177,7 @@ class LogisticRegressionCV(LogisticRegression):
             for name, constraint in LogisticRegression._parameter_constraints.items()
             if name not in ("C", "warm_start", "l1_ratio", *CONSTRAINTS)
         },
-        "solver": [StrOptions(set(ALGORITHMS) - set(STOCHASTIC_SOLVERS))],
+        "solver": [StrOptions(set(ALGORITHMS) - set(STOCHASTIC_SOLVERS)), Solver],
         "Cs": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "l1_ratios": ["array-like", None, Hidden(StrOptions({"warn"}))],
         "cv": ["cv_object"],

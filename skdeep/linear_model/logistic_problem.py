@@ -6,6 +6,7 @@ import numpy as np
 
 from ..network import Network, build
 from ..problem import Problem, cancel
+from ..solvers import Solver
 from ..stochastic import STOCHASTIC_SOLVERS, column, settings
 
 _ADVICE = """
@@ -19,20 +20,23 @@ _MORE = "\nIncrease the number of iterations to improve the convergence (max_ite
 _SAG_MESSAGE = "The max_iter was reached which means the coef_ did not converge"
 
 
+_OWN_MESSAGE = "The solver failed to converge after {n_iter} iteration(s).{more}"
+
+
 class Algorithm(NamedTuple):
     """What serves a value of ``solver``, and what it accepts.
 
     Parameters
     ----------
-    smooth : str
-        Name in ``skdeep.solvers.SOLVERS`` for an L2 penalty or none.
+    smooth : str or Solver
+        For an L2 penalty or none: a name in ``skdeep.solvers.SOLVERS``, or a solver.
     penalties : tuple of str or None
     message : str
         Of the ConvergenceWarning; see :meth:`warning`.
     multinomial, dual : bool
     """
 
-    smooth: str
+    smooth: str | Solver
     penalties: tuple
     message: str
     multinomial: bool = True
@@ -80,9 +84,16 @@ ALGORITHMS = {
 }
 
 
-def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
+def algorithm_of(solver: str | Solver) -> Algorithm:
+    """What serves a solver, which may be one of the user's own, or an optimizer."""
+    if isinstance(solver, Solver):
+        return Algorithm(solver, ("l2", None), _OWN_MESSAGE)
+    return ALGORITHMS[solver if isinstance(solver, str) else "sgd"]
+
+
+def check_solver(solver: str | Solver, penalty: str | None, dual: bool) -> None:
     """Raise scikit-learn's errors for combinations that do not exist."""
-    algorithm = ALGORITHMS[solver]
+    algorithm = algorithm_of(solver)
     if penalty == "elasticnet" and solver == "liblinear":
         raise ValueError(f"Only 'saga' solver supports elasticnet penalty, got solver={solver}.")
     if penalty is None and solver == "liblinear":
@@ -112,7 +123,7 @@ def check_n_classes(solver: str, classes) -> None:
             "This solver needs samples of at least 2 classes in the data, but the data contains "
             f"only one class: {classes[0]!r}"
         )
-    if len(classes) > 2 and not ALGORITHMS[solver].multinomial:
+    if len(classes) > 2 and not algorithm_of(solver).multinomial:
         raise ValueError(
             f"The '{solver}' solver does not support multiclass classification (n_classes >= 3). "
             "Either use another solver or wrap the estimator in a OneVsRestClassifier to keep "
@@ -156,7 +167,7 @@ def make_problem(
     n_classes: int,
     penalties: list[Penalty],
     *,
-    solver: str,
+    solver: str | Solver,
     dtype: str,
     tol: float,
     max_iter: int,
@@ -200,7 +211,7 @@ def make_problem(
         hyper["tol"] = tol * _liblinear_scale(X, codes, w, rows, M)
     columns = {name: np.broadcast_to(value, M)[:, None] for name, value in hyper.items()}
     return Problem(
-        solver="proximal" if ratio.any() else ALGORITHMS[solver].smooth,
+        solver="proximal" if ratio.any() else algorithm_of(solver).smooth,
         X=X,
         y=indicators(codes, n_classes, dtype),
         dtype=dtype,

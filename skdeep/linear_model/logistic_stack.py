@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..batch import solve_many
 from ..monitoring import ModelTask
 from ..problem import Result
+from ..stacking import solve_many
 
 # Bytes that a stack works on at once.
 MAX_MEMORY = 2.0**30

@@ -7,9 +7,9 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 
 from ..base import unchanged_on_error
-from ..batch import unstack
 from ..discriminant_analysis import LinearDiscriminantAnalysis
 from ..fitting import Fit, share
+from ..stacking import unstack
 from .scoring import asks_only_methods
 
 
@@ -25,7 +25,7 @@ def follow(fit: Fit, leaders: dict) -> None:
         fit.follow(leader)
 
 
-def lighten(fit: Fit, task) -> None:
+def drop_unscored(fit: Fit, task) -> None:
     """Spare a fit the matrices that its scorer will not look at."""
     if fit.problem is None or task.return_estimator or not asks_only_methods(task.scorer):
         return
@@ -46,7 +46,7 @@ class Candidate(Fit):
 
     def begin(self) -> None:
         super().begin()
-        lighten(self, self.tasks[0])
+        drop_unscored(self, self.tasks[0])
         if self.problem is None:
             for task in self.tasks:
                 task.error = self.error

@@ -26,7 +26,7 @@ from .._sklearn import (
 from ..base import Model
 from ..fitting import Fit, can_wait, complete, share
 from ..interrupts import scope
-from .discriminants import begin_all, follow, is_discriminant, lighten, one_pass
+from .discriminants import begin_all, drop_unscored, follow, is_discriminant, one_pass
 from .pipelines import Prefix, can_be_split, final_step, prefix_key
 from .scoring import accuracies, asks_only_methods, is_accuracy
 from .shared_rows import can_share, share_rows
@@ -250,7 +250,7 @@ def _begin(fold: Fold, finite: bool, contexts: ExitStack) -> list[Fit]:
     share(fits)
     for task, fit in zip(fold.tasks, fits, strict=True):
         if is_discriminant(fit.estimator):
-            lighten(fit, task)
+            drop_unscored(fit, task)
     return fits
 
 

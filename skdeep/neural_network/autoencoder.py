@@ -54,7 +54,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
     layerwise : bool, default=False
         Whether the layers are first trained one by one, each on the code of those before it
         (Bengio et al., 2007), and then together.
-    solver : str or Optimizer, default='adam'
+    solver : str, Optimizer or Solver, default='adam'
         'lbfgs' is a quasi-Newton method on all rows at once, without noise; 'sgd', 'adam',
         'adamw', 'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see
         ``skdeep.optimizers``) train on mini-batches.

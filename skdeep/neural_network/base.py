@@ -156,8 +156,8 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             hyper, options = self._stochastic_settings(net, n_rows, incremental)
         else:
             total = n_rows if sample_weight is None else sample_weight.sum()
-            names = {"lbfgs": ("tol", "max_iter", "max_fun"), "lm": ("tol", "max_iter")}
-            hyper = {name: column(getattr(self, name)) for name in names[self.solver]}
+            names = ["tol", "max_iter", *["max_fun"] * (self.solver == "lbfgs")]
+            hyper = {name: column(getattr(self, name)) for name in names}
             if self.solver == "lm":
                 # Near an exact fit the gradient falls as the error does, far below other solvers'.
                 hyper["tol"] = hyper["tol"] ** 2

@@ -277,10 +277,10 @@ class MLPClassifier(BaseMultilayerPerceptron, BaseNetworkClassifier):
         Activation of the hidden layers, one for all or a list with one for each: 'identity',
         'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
         'mish', or an entry of your own (see ``skdeep.activations``).
-    solver : str or Optimizer, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
-        train on mini-batches.
+    solver : str, Optimizer or Solver, default='adam'
+        'lbfgs' is a quasi-Newton method on all rows at once, as is a solver of your own (see
+        ``skdeep.solvers``); 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop' and an
+        optimizer of your own (see ``skdeep.optimizers``) train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.

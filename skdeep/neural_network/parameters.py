@@ -14,14 +14,13 @@ from ..base import NUMPY_TYPES
 from ..initializers import INITIALIZERS
 from ..losses import LOSSES
 from ..parameters import Parameter, without
-from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
+from ..stochastic import CONSTRAINTS, OWN_SOLVERS, STOCHASTIC_SOLVERS
 
 COUNT = Interval(Integral, 1, None, closed="left")
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="left")
 OWN_LOSS = HasMethods(["value_and_grad", "predict"])
-OWN_OPTIMIZER = HasMethods(["step"])
 # Those of which the scores are numbers, or their logarithms.
 OF_NUMBERS = {name for name, loss in LOSSES.items() if loss.out_activation in ("identity", "exp")}
 
@@ -45,11 +44,11 @@ UNITS = {
 
 # scikit-learn's, in its order.
 TRAINING = {
-    "solver": Parameter("adam", [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), OWN_OPTIMIZER],
-        "str or Optimizer", """
-        'lbfgs' is a quasi-Newton method on all rows at once; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
-        train on mini-batches."""),
+    "solver": Parameter("adam", [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), *OWN_SOLVERS],
+        "str, Optimizer or Solver", """
+        'lbfgs' is a quasi-Newton method on all rows at once, as is a solver of your own (see
+        ``skdeep.solvers``); 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop' and an
+        optimizer of your own (see ``skdeep.optimizers``) train on mini-batches."""),
     "alpha": Parameter(0.0001, [NOT_NEGATIVE], "float", """
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss."""),
@@ -173,12 +172,13 @@ REGRESSOR = {
     **UNITS,
     **TRAINING,
     **ADDED,
-    "solver": Parameter("adam", [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS}), OWN_OPTIMIZER],
-        "str or Optimizer", """
+    "solver": Parameter("adam", [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS}), *OWN_SOLVERS],
+        "str, Optimizer or Solver", """
         'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
-        Marquardt's for small networks and squared errors; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
-        train on mini-batches."""),
+        Marquardt's for small networks and squared errors, and a solver of your own (see
+        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta',
+        'rmsprop' and an optimizer of your own (see ``skdeep.optimizers``) train on
+        mini-batches."""),
     "tol": TRAINING["tol"]._replace(text="""
         Training stops when the loss, or the validation score, has not improved by this much for
         ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds

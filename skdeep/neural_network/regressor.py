@@ -118,11 +118,12 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Activation of the hidden layers, one for all or a list with one for each: 'identity',
         'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
         'mish', or an entry of your own (see ``skdeep.activations``).
-    solver : str or Optimizer, default='adam'
+    solver : str, Optimizer or Solver, default='adam'
         'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
-        Marquardt's for small networks and squared errors; 'sgd', 'adam', 'adamw',
-        'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see ``skdeep.optimizers``)
-        train on mini-batches.
+        Marquardt's for small networks and squared errors, and a solver of your own (see
+        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta',
+        'rmsprop' and an optimizer of your own (see ``skdeep.optimizers``) train on
+        mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..problem import Problem, Result
+
+__all__ = ["SOLVERS", "Solver", "get_solver"]
+
+
+def passes_over_rows(problem: Problem) -> float:
+    """Bytes that one model works on if its solver keeps scores and some vectors of parameters."""
+    scores = problem.X.shape[0] * sum(problem.net.units[1:])
+    return np.dtype(problem.dtype).itemsize * (8.0 * scores + 8.0 * problem.theta.shape[1])
 
 
 class Solver(NamedTuple):
@@ -14,7 +24,7 @@ class Solver(NamedTuple):
     ----------
     solve : callable
         ``solve(backend, problem) -> Result``.
-    memory : callable
+    memory : callable, optional
         ``memory(problem) -> float``: bytes that one model of the stack works on; stacks are cut so
         that they fit.
     reads : callable, optional
@@ -25,9 +35,12 @@ class Solver(NamedTuple):
     """
 
     solve: Callable[[Any, Problem], Result]
-    memory: Callable[[Problem], float]
+    memory: Callable[[Problem], float] = passes_over_rows
     reads: Callable[[Problem], tuple[set[str], set[str]]] | None = None
     needs: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Solver({self.solve.__name__})"
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError for a problem that does not fit, before anything is computed."""
@@ -62,9 +75,9 @@ SOLVERS: dict[str, str | Solver] = {
 }
 
 
-def get_solver(name: str) -> Solver:
-    """Look up a solver; modules are imported when first used."""
-    solver = SOLVERS[name]
+def get_solver(name: str | Solver) -> Solver:
+    """Look up a solver, or pass one on; modules are imported when first used."""
+    solver = name if isinstance(name, Solver) else SOLVERS[name]
     if isinstance(solver, str):
         module = import_module(f".{solver}", __name__)
         solver = SOLVERS[name] = Solver(

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from ...threads import in_threads
 
 # Elements of a block of rows: in the cache of a CPU core, or enough to keep an accelerator busy.
-CPU_BLOCK, DEVICE_BLOCK = 2**17, 2**24
+ENTRIES, DEVICE_ENTRIES = 2**17, 2**24
 
 # Rows that a block has at least, so that its product outweighs adding it up.
 LEAST_ROWS = 1024
@@ -240,7 +240,7 @@ class Reader:
     def __init__(self, backend, X, n_threads: int = 1):
         self.backend, self.X, self.n_threads = backend, X, n_threads
         self.dtype = wide_dtype(backend)
-        size = CPU_BLOCK if backend.device == "cpu" else DEVICE_BLOCK
+        size = ENTRIES if backend.device == "cpu" else DEVICE_ENTRIES
         self.step = max(LEAST_ROWS, size // max(1, X.shape[1]))
 
     def place(self, array):

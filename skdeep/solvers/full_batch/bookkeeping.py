@@ -258,7 +258,7 @@ class Run:
             loss=self.loss,
             converged=self.converged,
             curve=self.curve,
-            extra={"n_fun": self.evaluations},
+            extra={"n_fun": self.evaluations, "singular": ~self.settles},
         )
 
 

@@ -6,7 +6,7 @@ from ...layers.dense import affine_backward
 from ...network import forward
 from ...overrides import chosen
 from .objective import LinearObjective, Point, shift_invariant
-from .whitening import BLOCK, MAX_FEATURES, MIN_ROWS, inverse_root
+from .preconditioning import MAX_FEATURES, MIN_ROWS, ROWS_AT_ONCE, inverse_root
 
 
 class Centre(NamedTuple):
@@ -61,7 +61,7 @@ class Centre(NamedTuple):
 
 def cuts(n: int, width: int):
     """Slices of n rows, of which ``width`` numbers a row stay in cache."""
-    step = max(64, BLOCK * 64 // width)
+    step = max(64, ROWS_AT_ONCE * 64 // width)
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -122,7 +122,7 @@ def hessian(objective: LinearObjective, point: Point, centre: Centre | None = No
     )
 
 
-def carriers(xp, h, share):
+def significant_rows(xp, h, share):
     """Rows whose curvature (n,) is above a share of the mean: what the others have is less."""
     return xp.nonzero(h >= share * xp.mean(h))[0]
 
@@ -153,7 +153,7 @@ class Products(NamedTuple):
         xp, net, data = objective.xp, objective.net, objective.data
         predicted = chosen(xp, net.loss.predict)(xp, point.raw)
         h = diagonal(xp, net.loss, predicted, xp.abs(data.w))
-        rows = carriers(xp, xp.max(h, axis=(0, 1)), 0.01)
+        rows = significant_rows(xp, xp.max(h, axis=(0, 1)), 0.01)
         # Gathering rows costs about as much as a product with them.
         X, w, predicted = data.X, data.w, xp.matrix_transpose(predicted)
         if rows.shape[0] < 0.7 * X.shape[0]:
@@ -216,7 +216,7 @@ def diagonal(xp, loss, predicted, w):
     return xp.stack([chosen(xp, loss.hessian)(xp, predicted, w, i, i) for i in outputs], axis=1)
 
 
-class Blocks(NamedTuple):
+class BlockPreconditioner(NamedTuple):
     """An approximate inverse of the Hessian: one block for each output.
 
     Adding the same vector to the weights of all outputs of a softmax changes nothing: both ends
@@ -245,7 +245,7 @@ class Blocks(NamedTuple):
     shared = ("invariant",)
 
     @classmethod
-    def at(cls, objective: LinearObjective, point: Point) -> "Blocks":
+    def at(cls, objective: LinearObjective, point: Point) -> "BlockPreconditioner":
         xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
         (p, k), M = net.units, point.theta.shape[0]
         h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), xp.abs(w))
@@ -326,7 +326,7 @@ def _block(xp, X, h, mean):
     preconditioner twice as many rows as features will do.
     """
     n, p = X.shape
-    rows = carriers(xp, h, 0.1)
+    rows = significant_rows(xp, h, 0.1)
     half = xp.float32
     if rows.shape[0] == 0:
         zeros = xp.zeros((p, p), dtype=half, device=h.device)

@@ -6,8 +6,8 @@ from ...problem import Problem
 from .bookkeeping import Run, iterate
 from .curvature import Centre, hessian
 from .objective import shift_invariant
+from .preconditioning import inverse_root
 from .truncated_newton import advance
-from .whitening import inverse_root
 
 # Beyond so many parameters the Hessian is not formed.
 MAX_PARAMETERS = 256

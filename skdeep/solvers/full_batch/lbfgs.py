@@ -1,4 +1,4 @@
-"""L-BFGS over a stack of models, whitened where they are linear, and then in turns with Newton.
+"""L-BFGS over a stack of models, preconditioned where they are linear, in turns with Newton.
 
 Linear problems of few parameters are Newton's from the start. Large ones begin on a subsample of
 the rows and in single precision.
@@ -16,9 +16,9 @@ from . import exact_newton, quasi_newton, truncated_newton
 from .bookkeeping import FULL_BATCH, SHARE, SHARE_LARGE, Run, iterate, largest
 from .objective import take, without_common_part
 from .precision import in_double, needs_double, tells_apart
+from .preconditioning import MAX_FEATURES, MIN_ROWS, Preconditioner, preconditioner
 from .quasi_newton import IDENTITY, MEMORY, History, State
 from .scaling import limit, moderated
-from .whitening import MAX_FEATURES, MIN_ROWS, Whitening, whitening
 
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
 # begins in single precision, which halves that.
@@ -27,7 +27,7 @@ LARGE = 2**21
 DEVIATIONS = 1e3
 # Iterations over a subsample of the rows, where there are several times as many.
 SUBSAMPLED = 12
-# Iterations after which a linear model's curvature has moved too far from where it was whitened.
+# Iterations after which curvature has moved too far from where the preconditioner was made.
 HANDOVER, HANDOVER_LARGE = 12, 8
 
 
@@ -76,17 +76,17 @@ def stages(problem: Problem) -> list[Callable[[Run], None]]:
 
 def in_stages(backend, problem: Problem, stages: list[Callable[[Run], None]]) -> Result:
     """The result of stages that follow on one another."""
-    run = WhitenedRun.of(backend, problem)
+    run = PreconditionedRun.of(backend, problem)
     for stage in stages:
         stage(run)
     return run.result()
 
 
-class WhitenedRun(Run):
+class PreconditionedRun(Run):
     """The bookkeeping, with how far a fit of linear models goes beyond a small gradient."""
 
     @classmethod
-    def of(cls, backend, problem: Problem) -> "WhitenedRun":
+    def of(cls, backend, problem: Problem) -> "PreconditionedRun":
         if not problem.net.linear:
             return cls(backend, problem)
         problem = without_common_part(problem)
@@ -96,9 +96,9 @@ class WhitenedRun(Run):
         return cls(backend, problem, SHARE_LARGE if large else SHARE, any_step=large)
 
     @cached_property
-    def space(self) -> Whitening:
+    def space(self) -> Preconditioner:
         """Coordinates in which the objectives are round, of all models."""
-        return whitening(self.backend, self.problem)
+        return preconditioner(self.backend, self.problem)
 
 
 def by_quasi_newton(run: Run) -> None:
@@ -121,15 +121,15 @@ def by_truncated_newton(run: Run) -> None:
     truncated_newton.descend(run)
 
 
-def in_turns(run: WhitenedRun) -> None:
-    """L-BFGS in whitened coordinates, and Newton's method with conjugate gradients."""
+def in_turns(run: PreconditionedRun) -> None:
+    """L-BFGS in preconditioned coordinates, and Newton's method with conjugate gradients."""
     if run.waiting.any():
         run.enter()
     if run.models.size:
         _take_turns(run, run.space)
 
 
-def in_single_precision(run: WhitenedRun) -> None:
+def in_single_precision(run: PreconditionedRun) -> None:
     """In turns, down to a gradient safely above float32's rounding.
 
     The first iterations are over a subsample of the rows. A model that it misleads starts where it
@@ -153,7 +153,7 @@ def in_single_precision(run: WhitenedRun) -> None:
     _take_turns(run, space, history)
 
 
-def in_double_precision(run: WhitenedRun) -> None:
+def in_double_precision(run: PreconditionedRun) -> None:
     """On from where single precision has come to; from the start where that is not finite."""
     unsound = ~np.isfinite(run.theta).all(axis=1)
     run.theta[unsound], run.errors[unsound] = run.problem.theta[unsound], np.inf
@@ -162,7 +162,7 @@ def in_double_precision(run: WhitenedRun) -> None:
     _take_turns(run, run.space)
 
 
-def _take_turns(run: Run, space: Whitening, history: History | None = None) -> None:
+def _take_turns(run: Run, space: Preconditioner, history: History | None = None) -> None:
     """Walk until every model has stopped.
 
     Newton's method needs the loss's Hessian: without one L-BFGS goes on alone. The space is of all
@@ -213,7 +213,7 @@ def _in_single(problem: Problem) -> Problem:
     return replace(problem, dtype="float32", hyper={**problem.hyper, "tol": tol})
 
 
-def _subsampled(backend, problem: Problem, space: Whitening):
+def _subsampled(backend, problem: Problem, space: Preconditioner):
     """The objective at the start, and theta and history some iterations later, over a subsample.
 
     They do not count: a dozen of them take less than two over all rows. None where rows are few.

@@ -19,7 +19,7 @@ from .objective import Data, Point
 # The first damping; one is as large as the curvature itself.
 FIRST_DAMPING = 1e-3
 # Entries of the Jacobian that are formed at once on a CPU, to stay in its cache, and elsewhere.
-ENTRIES, DEVICE_ENTRIES = 1 << 17, 1 << 25
+JACOBIAN_ENTRIES, DEVICE_JACOBIAN_ENTRIES = 1 << 17, 1 << 25
 # What one model may hold. Beyond it a step takes minutes, and other solvers do better.
 MAX_BYTES = 4 << 30
 
@@ -120,7 +120,7 @@ def linearise(backend, net: Network, theta, data: Data) -> tuple[Point, System]:
     N = n * net.units[-1]
     step = n
     if N >= P:
-        entries = ENTRIES if backend.device == "cpu" else DEVICE_ENTRIES
+        entries = JACOBIAN_ENTRIES if backend.device == "cpu" else DEVICE_JACOBIAN_ENTRIES
         step = max(entries // (M * P * net.units[-1]), 32)
     A, squares, grad = None, 0.0, 0.0
     for start in range(0, n, step):
@@ -307,7 +307,7 @@ def memory(problem: Problem) -> float:
     N = n * k
     held = 3.0 * P * P if N >= P else 4.0 * N * P + 2.0 * N * N
     scores = n * (2.0 * sum(problem.net.units[1:]) + 2)
-    return np.dtype(problem.dtype).itemsize * (held + scores + 10.0 * P + 3.0 * ENTRIES)
+    return np.dtype(problem.dtype).itemsize * (held + scores + 10.0 * P + 3.0 * JACOBIAN_ENTRIES)
 
 
 def reads(problem: Problem) -> tuple[set[str], set[str]]:

@@ -10,8 +10,8 @@ from .bookkeeping import FULL_BATCH, Run, largest
 from .exact_newton import MAX_PARAMETERS
 from .lbfgs import by_exact_newton, by_truncated_newton, in_stages, in_turns
 from .precision import in_double, needs_double
+from .preconditioning import MAX_FEATURES
 from .scaling import limit, moderated
-from .whitening import MAX_FEATURES
 
 # What it calls of a loss.
 NEEDS = ("hessian", "hessian_product")
@@ -30,8 +30,8 @@ def solve(backend, problem: Problem) -> Result:
     Returns
     -------
     Result
-        Where a Hessian became singular L-BFGS took over, as in scikit-learn, and a LinAlgWarning
-        said so.
+        ``extra["singular"]`` marks the models whose Hessian became singular. L-BFGS took over
+        there, as in scikit-learn, and a LinAlgWarning said so.
 
     References
     ----------

@@ -31,14 +31,14 @@ SHARES = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0)
 NEEDS = ("hessian", "hessian_product")
 
 
-def shrink(xp, u, by):
+def soft_threshold(xp, u, by):
     """The proximal operator of the L1 norm: towards zero by so much, and no further."""
     return xp.sign(u) * xp.clip(xp.abs(u) - by, min=0.0)
 
 
 def steepest(xp, u, grad, l1):
     """The subgradient of least norm: zero at the minimum, and only there."""
-    at_zero = shrink(xp, grad, l1)
+    at_zero = soft_threshold(xp, grad, l1)
     return xp.where(u == 0, at_zero, grad + l1 * xp.sign(u))
 
 
@@ -177,7 +177,7 @@ def _proximal_steps(xp, model: Quadratic, u, r, l1, unit):
     """A few accelerated proximal gradient steps on the model (Beck & Teboulle, 2009)."""
     ahead, r_ahead, momentum = u, r, 1.0
     for _ in range(model.n_steps):
-        new = shrink(xp, ahead - r_ahead / unit, l1 / unit)
+        new = soft_threshold(xp, ahead - r_ahead / unit, l1 / unit)
         d = new - ahead
         Hd = model.product(d[:, None, :])[:, 0, :]
         bend, bound = (xp.sum(d * x, axis=1, keepdims=True) for x in (Hd, unit * d))

@@ -6,7 +6,7 @@ import numpy as np
 
 from .bookkeeping import Run, iterate
 from .conjugate_gradients import EXACT_TO, conjugate_gradients
-from .curvature import Blocks, Products
+from .curvature import BlockPreconditioner, Products
 from .line_search import wolfe
 
 # Most products with the Hessian for one direction.
@@ -49,7 +49,7 @@ def advance(run: Run, d, order=1):
 class State(NamedTuple):
     """The preconditioner's blocks, and the directions they have served for."""
 
-    blocks: Blocks
+    blocks: BlockPreconditioner
     age: int
     shared = ("age",)
 
@@ -66,7 +66,7 @@ class _Descent:
     def step(self, run: Run, state: State | None) -> State:
         xp = run.xp
         if state is None or state.age == BLOCKS_SERVE:
-            state = State(Blocks.at(run.objective, run.point), 0)
+            state = State(BlockPreconditioner.at(run.objective, run.point), 0)
         product = Products.at(run.objective, run.point)
         d = conjugate_gradients(
             xp, product, lambda r: state.blocks(xp, r), -run.point.grad, MAX_PRODUCTS

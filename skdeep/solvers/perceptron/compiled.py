@@ -243,7 +243,7 @@ def train_with_scikit_learn(problem: Problem) -> Result:
 
     It keeps the course of training to itself: the loss is NaN, its curve empty. Mistakes are
     counted by one more feature, to which each adds the same tiny number; its products vanish in
-    the rounding, so that the scores are what they were. Penalties would shrink that count, and
+    the rounding, so that the scores are what they were. Penalties would decay that count, and
     large data should not be copied for it: there mistakes are -1.
     """
     from ..._sklearn import Hinge, _plain_sgd32, _plain_sgd64, make_dataset

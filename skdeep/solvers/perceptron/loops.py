@@ -15,7 +15,7 @@ def learn_dense(X, y, weights, visits, w, paid, numbers, eta, l2, l1, intercept_
     n_features = w.shape[0]
     tiny = 1e-9 if w.itemsize == 8 else 1e-6
     rounded[0] = max(0.0, 1.0 - eta * l2)
-    shrink = np.float64(rounded[0])
+    decay = np.float64(rounded[0])
     penalised = l1 > 0.0 or l2 > 0.0
     for row in visits:
         x = X[row]
@@ -33,9 +33,9 @@ def learn_dense(X, y, weights, visits, w, paid, numbers, eta, l2, l1, intercept_
             tally[2] += 1.0 if weights[row] != 0.0 else 0.0
         if penalised:
             tally[0] += 0.5 * l2 * norm_2 + l1 * norm_1
-            scale *= shrink
-            norm_2 *= shrink * shrink
-            norm_1 *= shrink
+            scale *= decay
+            norm_2 *= decay * decay
+            norm_1 *= decay
             if scale < tiny:
                 for j in range(n_features):
                     w[j] *= scale
@@ -77,7 +77,7 @@ def learn_sparse(
     intercept, scale, norm_2, norm_1, owed = numbers
     tiny = 1e-9 if w.itemsize == 8 else 1e-6
     rounded[0] = max(0.0, 1.0 - eta * l2)
-    shrink = np.float64(rounded[0])
+    decay = np.float64(rounded[0])
     penalised = l1 > 0.0 or l2 > 0.0
     for row in visits:
         stored = range(indptr[row], indptr[row + 1])
@@ -95,9 +95,9 @@ def learn_sparse(
             tally[2] += 1.0 if weights[row] != 0.0 else 0.0
         if penalised:
             tally[0] += 0.5 * l2 * norm_2 + l1 * norm_1
-            scale *= shrink
-            norm_2 *= shrink * shrink
-            norm_1 *= shrink
+            scale *= decay
+            norm_2 *= decay * decay
+            norm_1 *= decay
             if scale < tiny:
                 for j in range(w.shape[0]):
                     w[j] *= scale
@@ -142,10 +142,10 @@ def learn_together(
     n_features, n_models = w.shape
     rounded = np.empty(2, w.dtype)
     tiny = 1e-9 if w.itemsize == 8 else 1e-6
-    score, step, shrink = np.empty(n_models), np.empty(n_models), np.empty(n_models)
+    score, step, decay = np.empty(n_models), np.empty(n_models), np.empty(n_models)
     for m in range(n_models):
         rounded[0] = max(0.0, 1.0 - hyper[m, 0] * hyper[m, 1])
-        shrink[m] = rounded[0]
+        decay[m] = rounded[0]
         if hyper[m, 1] > 0.0:
             # It is kept up to date below; the rounding must not add up over the epochs.
             norm_2 = 0.0
@@ -172,8 +172,8 @@ def learn_together(
                 tally[m, 2] += 1.0 if weights[row] != 0.0 else 0.0
             if hyper[m, 1] > 0.0:
                 tally[m, 0] += 0.5 * hyper[m, 1] * numbers[m, 2]
-                numbers[m, 1] *= shrink[m]
-                numbers[m, 2] *= shrink[m] * shrink[m]
+                numbers[m, 1] *= decay[m]
+                numbers[m, 2] *= decay[m] * decay[m]
                 if numbers[m, 1] < tiny:
                     for j in range(n_features):
                         w[j, m] *= numbers[m, 1]

@@ -10,7 +10,7 @@ from ...problem import Problem
 from .rows import labels, visited_rows
 
 # Rows looked at together.
-BLOCK = 1024
+BATCH = 1024
 
 
 class Separation(NamedTuple):
@@ -39,7 +39,7 @@ def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separati
         visited = np.stack([visited_rows(problem, m) for m in range(M)])
     visited = np.broadcast_to(visited, (M, n))
     least, longest = np.full(M, np.inf), np.zeros(M)
-    for block in gen_batches(n, BLOCK):
+    for block in gen_batches(n, BATCH):
         X, seen = problem.X[block], visited[:, block]
         distance = np.where(seen, y[:, block] * (X @ w.T + b).T, np.inf)
         size = float(abs(X).max()) or 1.0  # squares must not overflow here either

@@ -16,7 +16,7 @@ from ...problem import Problem, Result
 from .batch import Batch
 from .rows import intercept_rate, make_orders, next_visits, permutation
 from .separation import separation
-from .sweeps import BLOCK, Blocks, Rows
+from .sweeps import BLOCK_ROWS, Blocks, Rows
 
 
 def solve(backend, problem: Problem) -> Result:
@@ -67,7 +67,7 @@ def train(backend, problem: Problem) -> Result:
 def memory(problem: Problem) -> float:
     n_rows, n_features = problem.X.shape
     return np.dtype(problem.dtype).itemsize * (
-        BLOCK * (n_features + 4 * BLOCK) + 4 * n_features + 5 * n_rows
+        BLOCK_ROWS * (n_features + 4 * BLOCK_ROWS) + 4 * n_features + 5 * n_rows
     )
 
 

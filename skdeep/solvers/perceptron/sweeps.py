@@ -8,13 +8,13 @@ from .rows import earlier_means, intercept_rate, labels, row_weights
 
 # Rows of a block. Its Gram matrix costs this many times what the scores cost; its other costs fall
 # with it.
-BLOCK = 64
+BLOCK_ROWS = 64
 
 
 class _Sweep:
     """A stack on a backend: what :class:`Blocks` and :class:`Rows` have in common."""
 
-    state: tuple[str, ...] = ("w", "b", "eta", "l2", "l1", "shrink", "sum_w", "sum_b", "n_summed")
+    state: tuple[str, ...] = ("w", "b", "eta", "l2", "l1", "decay", "sum_w", "sum_b", "n_summed")
 
     def __init__(self, backend, problem: Problem):
         self.backend, self.xp, self.dtype = backend, backend.xp, problem.dtype
@@ -30,7 +30,7 @@ class _Sweep:
         )
         self.eta, self.l2, self.l1 = self.array(eta), self.array(l2), self.array(l1)
         # However large the rate, shrinking does not turn a weight's sign.
-        self.shrink = self.array(np.maximum(0.0, 1.0 - eta * l2))
+        self.decay = self.array(np.maximum(0.0, 1.0 - eta * l2))
         # On the host: picked in the order of visits, and sent once an epoch.
         self.y = labels(problem)
         self.step = eta * row_weights(problem) * self.y
@@ -95,21 +95,21 @@ class _Sweep:
     def scores(self, i, rows) -> np.ndarray:
         """Scores of held-out rows, of shape ``(n, 1)``."""
         X = self.xp.take(self.X, self.backend.asarray(rows), axis=0)
-        lag = unscaled(float(self.shrink[i, 0]), int(self.n_seen[i]), self.dtype)
+        lag = unscaled(float(self.decay[i, 0]), int(self.n_seen[i]), self.dtype)
         return self.backend.to_numpy(X @ self.w[i, :, None] / lag + self.b[i, :])
 
 
-def unscaled(shrink: float, n_steps: int, dtype) -> float:
+def unscaled(decay: float, n_steps: int, dtype) -> float:
     """What scikit-learn leaves out of w when it scores the held-out rows in mid-training.
 
     It keeps w as a scale times a vector, folds the one into the other when the scale becomes tiny
     or training ends, and scores with the vector alone; to stop where it does, so do we.
     """
     tiny = 1e-9 if dtype == "float64" else 1e-6
-    if shrink < tiny or shrink == 1.0:
+    if decay < tiny or decay == 1.0:
         return 1.0
-    until_folded = int(np.floor(np.log(tiny) / np.log(shrink))) + 1
-    return shrink ** (n_steps % until_folded)
+    until_folded = int(np.floor(np.log(tiny) / np.log(decay))) + 1
+    return decay ** (n_steps % until_folded)
 
 
 class Blocks(_Sweep):
@@ -120,14 +120,14 @@ class Blocks(_Sweep):
     where u_i is the step taken on row i: 0 if it was no mistake. (Each u_i adds to b, too.)
     """
 
-    state = (*_Sweep.state, "reach")
+    state = (*_Sweep.state, "remains")
 
     def __init__(self, backend, problem):
         super().__init__(backend, problem)
-        xp, steps = self.xp, np.arange(BLOCK)
+        xp, steps = self.xp, np.arange(BLOCK_ROWS)
         self.later = self.array(steps > steps[:, None])
         gap = self.array(np.maximum(steps - 1 - steps[:, None], 0))
-        self.reach = self.later * self.shrink[:, :, None] ** gap
+        self.remains = self.later * self.decay[:, :, None] ** gap
         self.at = self.array(steps[None])
         self.penalised = bool(xp.any(self.l2 > 0))
 
@@ -135,17 +135,17 @@ class Blocks(_Sweep):
         index, y, step = self.gather(visits)
         tally = 0.0
         length = y.shape[1]
-        for start in range(0, length, BLOCK):
-            part = slice(start, min(start + BLOCK, length))
+        for start in range(0, length, BLOCK_ROWS):
+            part = slice(start, min(start + BLOCK_ROWS, length))
             tally = tally + self.learn(self.rows(index[:, part]), y[:, part], step[:, part])
         return np.array(self.backend.to_numpy(tally), dtype=np.float64)
 
     def learn(self, X, y, step):
-        xp, c, n = self.xp, self.shrink, y.shape[1]
-        reach, later, at = self.reach[:, :n, :n], self.later[:n, :n], self.at[:, :n]
+        xp, c, n = self.xp, self.decay, y.shape[1]
+        remains, later, at = self.remains[:, :n, :n], self.later[:n, :n], self.at[:, :n]
         gram = self.each(X @ xp.matrix_transpose(X))
         X = self.each(X)
-        pull = reach * gram + self.intercept_rate * later
+        pull = remains * gram + self.intercept_rate * later
         p, u = settle(xp, c**at * (X @ self.w[:, :, None])[:, :, 0] + self.b, y, step, pull)
 
         visited = xp.abs(y)  # 0 in the padding
@@ -157,7 +157,7 @@ class Blocks(_Sweep):
             diagonal = xp.sum(X * X, axis=2)
             growth = 2.0 * c * u * wx + u * u * diagonal
             norm_2 = xp.sum(self.w * self.w, axis=1, keepdims=True)
-            norms_2 = c ** (2.0 * at) * norm_2 + (growth[:, None, :] @ reach**2)[:, 0, :]
+            norms_2 = c ** (2.0 * at) * norm_2 + (growth[:, None, :] @ remains**2)[:, 0, :]
             objective = loss + visited * (0.5 * self.l2 * norms_2)
 
         n_visited = xp.sum(visited, axis=1, keepdims=True)
@@ -228,7 +228,7 @@ class Rows(_Sweep):
         objective = loss + visited * (0.5 * self.l2 * self.norm_2 + self.l1 * self.norm_1)
 
         u = xp.where(mistaken, step, xp.zeros_like(step))
-        c = 1.0 - visited * (1.0 - self.shrink)
+        c = 1.0 - visited * (1.0 - self.decay)
         w = c * self.w + u * x
         self.b = self.b + self.intercept_rate * u
         # A sparse row has its own features only, and scikit-learn takes the norms over these.

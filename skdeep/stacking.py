@@ -9,6 +9,8 @@ import numpy as np
 from .problem import Problem, Result
 from .solvers import get_solver
 
+__all__ = ["solve_many", "solve_stack", "stack", "unstack"]
+
 
 def _key(problem: Problem):
     """What the models of a stack must have in common."""

@@ -8,13 +8,13 @@ from sklearn.datasets import load_digits
 
 from skdeep import network
 from skdeep.backends import get_backend
-from skdeep.batch import solve_many, solve_stack, stack, unstack
 from skdeep.neural_network import MLPRegressor
 from skdeep.optimizers import OPTIMIZERS
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
 from skdeep.solvers import SOLVERS
 from skdeep.solvers.minibatch import loop as minibatch
+from skdeep.stacking import solve_many, solve_stack, stack, unstack
 
 SEEDS = range(7)
 

@@ -24,11 +24,11 @@ MIN_ROWS = 4096
 EPS = float(np.finfo("float64").eps)
 
 # Rows that are centred at once.
-BLOCK = 2048
+ROWS_AT_ONCE = 2048
 
 
-class Whitening(NamedTuple):
-    """Maps between parameters ``(w, b)`` and whitened ones, for gradients and directions.
+class Preconditioner(NamedTuple):
+    """Maps between parameters ``(w, b)`` and preconditioned ones, for gradients and directions.
 
     A model's ``B`` is ``basis diag(scale)``. The basis serves all models, in one product.
 
@@ -37,7 +37,7 @@ class Whitening(NamedTuple):
     shape : tuple of int
         Features and outputs.
     mean : array of shape (M, p), or (1, p) for all models, or None
-        Means of X, if there is an intercept: the whitened intercept belongs to the centred X.
+        Means of X, if there is an intercept: the preconditioned intercept belongs to the centred X.
     basis : array of shape (p, p) or None
         None stands for the identity.
     scale : array of shape (M, p, 1), or (1, p, 1) for all models
@@ -54,7 +54,7 @@ class Whitening(NamedTuple):
     invariant: bool
     shared = ("shape", "basis", "intercept_scale", "invariant")
 
-    def astype(self, xp, dtype) -> "Whitening":
+    def astype(self, xp, dtype) -> "Preconditioner":
         def cast(x):
             return x if x is None else xp.astype(x, dtype)
 
@@ -67,7 +67,7 @@ class Whitening(NamedTuple):
         return v[:, :p, :], v[:, p:, :]
 
     def gradient(self, xp, g):
-        """The gradient in whitened coordinates."""
+        """The gradient in preconditioned coordinates."""
         w, b = self._split(xp, g)
         if self.mean is not None:
             w = w - self.mean[:, :, None] * b
@@ -126,8 +126,8 @@ def _moments(X, w):
         second = (some.T @ weighted).toarray() - mean.T @ mean
     else:
         rows, second = np.sqrt(v.T), np.zeros((p, p))
-        for start in range(0, some.shape[0], BLOCK):
-            stop = min(start + BLOCK, some.shape[0])
+        for start in range(0, some.shape[0], ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, some.shape[0])
             block = some[start:stop, :]
             block = block.toarray() if hasattr(block, "toarray") else block
             block = block - mean
@@ -214,8 +214,8 @@ def _axes(second, mean):
     return values, np.sum(axes * axes, axis=0), np.where(varies[:, None], axes, 0.0)
 
 
-def whitening(backend, problem) -> Whitening:
-    """Whitening for the models of a linear problem.
+def preconditioner(backend, problem) -> Preconditioner:
+    """Preconditioner for the models of a linear problem.
 
     It is found on the host in float64, whatever the models are computed in: single precision knows
     too little of directions of little variance.
@@ -247,7 +247,7 @@ def whitening(backend, problem) -> Whitening:
     mean, basis, scale = (
         None if x is None else backend.asarray(x, problem.dtype) for x in (mean, basis, scale)
     )
-    return Whitening((p, k), mean, basis, scale, c**-0.5, shift_invariant(net))
+    return Preconditioner((p, k), mean, basis, scale, c**-0.5, shift_invariant(net))
 
 
 def _limited(xp, scale, dtype):
