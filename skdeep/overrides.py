@@ -36,7 +36,7 @@ class Namespace:
     def __init__(self, xp, overrides: Mapping[Callable, Callable]):
         # Found at once, where a lookup in another namespace would take twice as long.
         self.__dict__ = dict(vars(xp))
-        self.wrapped, self.overrides = xp, overrides
+        self.wrapped, self._overrides = xp, overrides
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["wrapped"], name)
@@ -55,7 +55,7 @@ def chosen(xp, fn: Callable) -> Callable:
     >>> chosen(Namespace(np, {sigmoid: lambda xp, raw: raw}), sigmoid) is sigmoid
     False
     """
-    return getattr(xp, "overrides", _NONE).get(fn, fn)
+    return getattr(xp, "_overrides", _NONE).get(fn, fn)
 
 
 def overridable(fn: Callable) -> Callable:
@@ -77,7 +77,7 @@ def overridable(fn: Callable) -> Callable:
 
     @wraps(fn)
     def call(xp, *args, **kwargs):
-        return getattr(xp, "overrides", _NONE).get(call, fn)(xp, *args, **kwargs)
+        return getattr(xp, "_overrides", _NONE).get(call, fn)(xp, *args, **kwargs)
 
     OVERRIDABLE.append(call)
     return call

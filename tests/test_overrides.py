@@ -18,6 +18,7 @@ from skdeep.layers import (
 )
 from skdeep.linear_model import LogisticRegression, Perceptron
 from skdeep.losses import LOSSES
+from skdeep.network import build, forward
 from skdeep.neural_network import (
     Autoencoder,
     MLPClassifier,
@@ -172,3 +173,13 @@ def test_an_override_of_an_own_function_is_reached():
         del _FACTORIES["counting"]
     assert calls
     np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
+
+
+def test_functions_take_a_namespace_that_carries_none():
+    """torch has a module of the name "overrides"."""
+    xp = pytest.importorskip("array_api_compat.torch")
+    net = build((2, 3, 1), "squared_error", "relu")
+    theta = np.linspace(-1.0, 1.0, net.n_parameters)[None]
+    X = np.array([[0.5, -2.0]])
+    found = forward(xp, net, xp.asarray(theta), xp.asarray(X))
+    np.testing.assert_allclose(found.numpy(), forward(np, net, theta, X), rtol=1e-12)
