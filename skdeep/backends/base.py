@@ -50,7 +50,8 @@ class Backend:
     ):
         self.name = name
         self.device = device
-        self.overrides = {} if overrides is None else overrides
+        # Overridable functions take a namespace or a backend, and ask either by the second name.
+        self.overrides = self._overrides = {} if overrides is None else overrides
         self.xp = Namespace(xp, self.overrides)
         self.has_double = device != "mps"
 
