@@ -7,83 +7,24 @@ training each number is an array of shape ``(M, 1)``, for the models of the stac
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import prod
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .draws import Draws
 from .network import Network, of_role
 from .overrides import overridable
 
 __all__ = [
     "L1",
     "ClipNorm",
-    "Draws",
     "GaussianNoise",
     "LabelSmoothing",
     "MaskingNoise",
     "MaxNorm",
     "Regularizer",
 ]
-
-# Dropout compares 16 random bits with the rate: finer than anyone tunes it, and cheap to draw.
-LEVELS = 2**16
-
-
-class Draws:
-    """Random numbers for a step, each model's from a generator of its own.
-
-    Parameters
-    ----------
-    backend : Backend
-    generators : list of M numpy Generator
-    dtype : str
-    """
-
-    def __init__(self, backend, generators: list, dtype: str):
-        self.backend, self.generators, self.dtype = backend, generators, dtype
-
-    def normal(self, shape):
-        """Normal variates (M, *shape)."""
-        drawn = [g.standard_normal(shape) for g in self.generators]
-        return self.backend.asarray(np.stack(drawn), self.dtype)
-
-    def kept(self, rates, shape):
-        """Ones, (M, *shape), and zeros with the chance ``rates`` (M, 1)."""
-        rates = self.backend.to_numpy(rates)[:, 0]
-        bits = [g.integers(LEVELS, size=shape, dtype=np.uint16) for g in self.generators]
-        kept = [b >= r * LEVELS for b, r in zip(bits, rates, strict=True)]
-        return self.backend.asarray(np.stack(kept), self.dtype)
-
-    def masks(self, rates: np.ndarray, shapes: list, n_rows: int) -> list:
-        """Masks of the dropout layers: 0 with the rate's probability, else 1/(1 - rate).
-
-        Parameters
-        ----------
-        rates : ndarray of shape (M, n_layers)
-        shapes : list of n_layers tuples of int
-            Of a row of what they multiply.
-        n_rows : int
-
-        Returns
-        -------
-        masks : list of n_layers arrays (M, n_rows, *shape), or None where no rate is above 0
-        """
-        masks: list = []
-        for rate, shape in zip(rates.T, shapes, strict=True):
-            if not rate.any():
-                masks.append(None)
-                continue
-            # Units before rows in memory, as the activations are.
-            mask = np.ones((len(self.generators), prod(shape), n_rows), dtype=self.dtype)
-            for one, generator, r in zip(mask, self.generators, rate, strict=True):
-                if r > 0:
-                    bits = generator.integers(LEVELS, size=one.shape, dtype=np.uint16)
-                    np.multiply(bits >= r * LEVELS, 1.0 / (1.0 - r), out=one, casting="same_kind")
-            mask = mask.mT if len(shape) == 1 else mask.mT.reshape(len(mask), n_rows, *shape)
-            masks.append(self.backend.asarray(mask))
-        return masks
 
 
 class Regularizer:

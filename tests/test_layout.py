@@ -27,7 +27,7 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 LAYERS = [
     {"version", "_sklearn", "overrides", "parameters"}
     | {"activations", "losses", "initializers", "optimizers", "schedules"},
-    {"layers"},
+    {"layers", "draws"},
     {"network"},
     {"regularization", "problem", "threads", "interrupts", "storage"},
     {"solvers"},

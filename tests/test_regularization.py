@@ -9,11 +9,11 @@ import pytest
 from skdeep import network
 from skdeep.activations import ACTIVATIONS
 from skdeep.backends import get_backend
+from skdeep.draws import Draws, streams
 from skdeep.layers.normalisation import EPSILON, normalise
 from skdeep.regularization import (
     L1,
     ClipNorm,
-    Draws,
     GaussianNoise,
     LabelSmoothing,
     MaskingNoise,
@@ -128,25 +128,7 @@ def test_weights_of_batch_norm_are_repetitions():
 
 
 def draws(*seeds):
-    generators = [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
-    return Draws(get_backend("numpy"), generators, "float64")
-
-
-def test_dropout_masks():
-    rates = np.array([[0.0, 0.2, 0.5], [0.0, 0.0, 0.9]])
-    shapes = [(3,), (400,), (15, 20)]
-    masks = draws(0, 1).masks(rates, shapes, 200)
-    assert masks[0] is None
-    for i in (1, 2):
-        assert masks[i].shape == (2, 200, *shapes[i])
-        for m in (0, 1):
-            values = np.unique(masks[i][m])
-            kept = 1 / (1 - rates[m, i])
-            assert set(values) <= {0.0, kept}
-            assert masks[i][m].mean() == pytest.approx(1.0, abs=0.05)
-    # A model's draws do not depend on the stack it is in.
-    alone = draws(1).masks(rates[1:], shapes, 200)
-    np.testing.assert_array_equal(alone[2][0], masks[2][1])
+    return Draws(np, streams(np.array(seeds), np.ones((1, len(seeds))), 2)[0], 500, np.float64)
 
 
 def test_corruption():

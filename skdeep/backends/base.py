@@ -32,6 +32,9 @@ class Backend:
     ----------
     has_double : bool
         Whether there is a float64.
+    fixed_shapes : bool
+        Whether all steps of an epoch are to have the same shapes, short batches being padded and
+        models that have ended staying a while: where to launch a step costs more than to compute.
 
     Examples
     --------
@@ -40,6 +43,8 @@ class Backend:
     >>> backend.to_numpy(backend.asarray([1, 2], "float32"))
     array([1., 2.], dtype=float32)
     """
+
+    fixed_shapes = False
 
     def __init__(
         self,

@@ -11,13 +11,14 @@ import array_api_compat.numpy as xp
 import numpy as np
 import scipy.sparse as sp
 
-from .. import network
+from .. import draws, network
 from ..layers import convolution, dense
 from ..overrides import chosen
 from ..solvers.full_batch import objective
-from ..solvers.minibatch import loop as minibatch
+from ..solvers.minibatch import epoch as minibatch
 from ..solvers.perceptron import compiled as perceptron_compiled
 from ..solvers.perceptron import solve as perceptron
+from . import numpy_draws
 from .base import Backend
 from .numpy_elementwise import ACTIVATIONS_IN_PLACE, CACHED_NUMBERS, OPTIMIZER_OVERRIDES
 
@@ -40,6 +41,7 @@ class NumpyBackend(Backend):
             network.hidden_layers: self.hidden_layers,
             convolution.patches: patches,
             convolution.patches_backward: patches_backward,
+            draws.levels: numpy_draws.levels,
             minibatch.gather: self.gather,
             objective.loss_along: loss_along,
             perceptron.train: perceptron_compiled.train,

@@ -16,6 +16,8 @@ from .torch_backend_convolution import OVERRIDES
 
 
 class TorchBackend(Backend):
+    fixed_shapes = True
+
     def asarray(self, x, dtype=None):
         if isinstance(x, torch.Tensor):
             wanted = None if dtype is None else getattr(torch, str(dtype))

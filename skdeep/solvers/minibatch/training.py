@@ -15,8 +15,9 @@ class Training:
     """The training of one model, and what it takes to go on.
 
     ``samples`` counts rows, ``stalled`` epochs without improvement, ``plateaus`` how often they
-    were too many; ``noise`` draws dropout masks; ``history`` holds a list per quantity. What leaves
-    the solver, to be kept in estimators and files, is a dictionary of arrays, numbers and lists.
+    were too many; ``seed`` is that of its random numbers; ``history`` holds a list per quantity.
+    What leaves the solver, to be kept in estimators and files, is a dictionary of arrays, numbers
+    and lists.
     """
 
     slots: Sequence = ()
@@ -29,7 +30,7 @@ class Training:
     best_loss: float = np.inf
     best_score: float = -np.inf
     best_theta: np.ndarray | None = None
-    noise: np.random.Generator | None = None
+    seed: int | None = None
     history: dict = field(default_factory=dict)
 
     @classmethod
@@ -37,15 +38,10 @@ class Training:
         """The training that left this state; it leaves the state as it is. None is a new one."""
         training = cls(**(state or {}))
         training.history = {name: list(values) for name, values in training.history.items()}
-        if training.noise is not None:
-            bits = np.random.SFC64(0)
-            bits.state = training.noise
-            training.noise = np.random.Generator(bits)
         return training
 
     def state(self) -> dict:
-        noise = self.noise and self.noise.bit_generator.state
-        return {**vars(self), "noise": noise}
+        return dict(vars(self))
 
     def record(self, **values) -> None:
         for name, value in values.items():
@@ -90,16 +86,17 @@ def rate_now(problem: Problem, training: Training, m: int, n_steps: int) -> floa
     return float(problem.options["schedule"](problem.hyper["learning_rate_init"][m, 0], progress))
 
 
-def note_progress(problem: Problem, training: Training, m: int, loss, score, theta) -> None:
-    """Count the epochs without improvement, and keep the best; ``theta()`` fetches parameters."""
+def note_progress(problem: Problem, training: Training, m: int, loss, score) -> bool:
+    """Count the epochs without improvement; whether the score is the best so far."""
     tol = problem.hyper["tol"][m, 0]
     if score is None:
         training.stalled = training.stalled + 1 if loss > training.best_loss - tol else 0
         training.best_loss = min(training.best_loss, loss)
-        return
+        return False
     training.stalled = training.stalled + 1 if score < training.best_score + tol else 0
-    if score > training.best_score:
-        training.best_score, training.best_theta = score, theta()
+    better = score > training.best_score
+    training.best_score = score if better else training.best_score
+    return better
 
 
 def finished(problem: Problem, training: Training, m: int, n_steps: int) -> bool:

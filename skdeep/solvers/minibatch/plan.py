@@ -1,0 +1,233 @@
+"""What the steps of an epoch need of the host: planned at once, and sent to the device at once."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...draws import streams, threshold
+from ...optimizers import OPTIMIZERS, Optimizer
+from ...problem import Problem
+from ...regularization import put_together
+from .training import learning_rates
+
+
+def permute(problem: Problem, m: int, order: np.ndarray) -> np.ndarray:
+    """The next epoch's order, as scikit-learn draws it: a permutation of the last one."""
+    if not problem.options["shuffle"]:
+        return order
+    return order[problem.rngs[m].permutation(len(order))]
+
+
+def optimizer_of(problem: Problem) -> Optimizer:
+    """The entry of the table, or the user's own."""
+    optimizer = problem.options["optimizer"]
+    return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+
+
+class Batch(NamedTuple):
+    """What a step needs, on the device.
+
+    Parameters
+    ----------
+    rows : int array of shape (M, b)
+    w : array of shape (M, b) or (M, 1)
+        Row weights that sum to one; zero for padding.
+    l2, per : arrays of shape (M, 1)
+        Weight decay, and the weight of rows that a penalty is divided by.
+    share : array of shape (M,)
+        Of the epoch's rows.
+    present : array of shape (M, b), or None
+        Where some rows are padding, ones for the others over how many they are.
+    t, rate : floats, or arrays of shape (M, 1)
+        The number of the step in the training, and the learning rate.
+    keys : int array of shape (M, n_draws), or None
+    """
+
+    rows: Any
+    w: Any
+    l2: Any
+    per: Any
+    share: Any
+    present: Any
+    t: Any
+    rate: Any
+    keys: Any
+
+
+def send(backend, arrays: list[np.ndarray], dtype: str) -> list:
+    """The arrays on the device, sent in one piece."""
+    flat = backend.asarray(np.concatenate([array.ravel() for array in arrays]), dtype)
+    ends = np.cumsum([array.size for array in arrays]).tolist()
+    return [
+        backend.xp.reshape(flat[end - array.size : end], array.shape)
+        for array, end in zip(arrays, ends, strict=True)
+    ]
+
+
+class Layout:
+    """How a stack's epochs are cut into batches, and what stays as it is while its models do.
+
+    A model with fewer rows than another has short or empty batches at the end: they are padded. On
+    a backend with ``fixed_shapes`` the last batch is, too, so that all steps are alike.
+
+    Parameters
+    ----------
+    backend : Backend
+    problem : Problem
+    models : int array of shape (M,)
+    lengths : int array of shape (M,)
+        Rows of each.
+
+    Attributes
+    ----------
+    counts : int array of shape (S, M)
+        Rows of each batch.
+    n_steps : int array of shape (M,)
+    padded : bool array of shape (S,)
+    last, still : dict of int to bool array of shape (M, 1)
+        By step: the models that make their last one (None for all), and those without a batch.
+    hyper : dict
+        The optimizer's numbers.
+    regularizers : list of Regularizer
+    dropout : list of pairs of arrays of shape (M,)
+        Of each rate: its threshold (see ``draws``), and what is left is multiplied by.
+    """
+
+    def __init__(self, backend, problem: Problem, models, lengths):
+        self.backend, self.problem, self.models, self.lengths = backend, problem, models, lengths
+        self.size, longest = problem.options["batch_size"], int(lengths.max())
+        self.starts = np.arange(0, longest, self.size)
+        self.counts = np.minimum(np.maximum(lengths - self.starts[:, None], 0), self.size)
+        self.n_steps = -(-lengths // self.size)
+        self.width = len(self.starts) * self.size if backend.fixed_shapes else longest
+        self.widths = np.minimum(self.size, self.width - self.starts)
+        self.padded = (self.counts < self.widths[:, None]).any(axis=1)
+        self.made = np.cumsum(self.counts > 0, axis=0)[..., None]
+        self.places = backend.asarray(models)
+        self.last = {
+            s: self._mask(self.n_steps - 1 == s) for s in np.unique(self.n_steps - 1).tolist()
+        }
+        idle = self.counts == 0
+        self.still = {s: self._mask(idle[s]) for s in np.flatnonzero(idle.any(axis=1)).tolist()}
+        self._place_numbers()
+        if problem.weights is None:
+            _, first, kind = np.unique(self.counts, axis=0, return_index=True, return_inverse=True)
+            self.of_step = [None] * len(first)
+            placed = self._weighed({int(s): self._present(s) for s in first})
+            self.weighed = [placed[int(first[k])] for k in kind.ravel()]
+
+    def _mask(self, which: np.ndarray):
+        """A mask of models on the device, (M, 1), or None for all."""
+        return None if which.all() else self.backend.asarray(which[:, None])
+
+    def _place_numbers(self) -> None:
+        """Send the numbers of the models that are the same in every step."""
+        hyper, dtype = self.problem.hyper, self.problem.dtype
+        own = {name: values[self.models] for name, values in hyper.items()}
+        names = [*optimizer_of(self.problem).hyper]
+        names += [name for name in own if name.startswith("regularizer_")]
+        rates = own.get("dropout", np.zeros((len(self.models), 0)))
+        placed = send(
+            self.backend,
+            [*(own[name] for name in names), threshold(rates.T), 1.0 / (1.0 - rates.T)],
+            dtype,
+        )
+        self.dropout = [
+            (placed[-2][i, :], placed[-1][i, :]) if rate.any() else None
+            for i, rate in enumerate(rates.T)
+        ]
+        numbers = dict(zip(names, placed, strict=False))
+        self.hyper = {name: numbers[name] for name in optimizer_of(self.problem).hyper}
+        if len(self.models) == 1:  # a plain number is quicker where arrays are small
+            self.hyper |= {n: float(own[n][0, 0]) for n in self.hyper if own[n].size == 1}
+        kinds = self.problem.options.get("regularizers", ())
+        self.regularizers = put_together(kinds, numbers)
+        self.n_draws = len(self.dropout) + sum(one.random for one in self.regularizers)
+
+    def _present(self, s: int) -> np.ndarray:
+        """Ones for the rows of a batch that are no padding, (M, b)."""
+        return (np.arange(self.widths[s]) < self.counts[s][:, None]).astype(self.problem.dtype)
+
+    def _weighed(self, weights: dict[int, np.ndarray]) -> dict[int, tuple]:
+        """Of steps whose rows have such weights what follows from them: ``w`` to ``present``."""
+        hyper, dtype = self.problem.hyper, self.problem.dtype
+        own = {name: values[self.models] for name, values in hyper.items()}
+        columns, shapes = [], []
+        for s, w in weights.items():
+            n = self.counts[s][:, None].astype(float)
+            even = self.problem.weights is None and not self.padded[s]
+            size = n if even else np.asarray(w, dtype=float).sum(axis=1, keepdims=True)
+            # A batch without weight teaches nothing; it must not divide by zero either.
+            size = np.where(size != 0, size, np.inf)
+            per = np.broadcast_to(own.get("penalty_rows", size), size.shape)
+            present = [self._present(s) / np.maximum(n, 1.0)] if self.padded[s] else []
+            w = 1.0 / size if even else w / size.astype(dtype)
+            columns += [w, own["l2"] / per, per, (n / self.lengths[:, None])[:, 0], *present]
+            shapes.append(len(present))
+        placed = iter(send(self.backend, [np.asarray(c, dtype=dtype) for c in columns], dtype))
+        found = {}
+        for s, is_padded in zip(weights, shapes, strict=True):
+            parts = [next(placed) for _ in range(4)]
+            found[s] = (*parts, next(placed) if is_padded else None)
+        return found
+
+    def batches(self, orders: list[np.ndarray], step, trainings) -> list[Batch]:
+        """The batches of an epoch.
+
+        Parameters
+        ----------
+        orders : list of M int arrays
+            The rows of each model, in order.
+        step : float array of shape (M, 1)
+            Steps made before.
+        trainings : list of M Training
+        """
+        order, S = self._stacked(orders), len(self.starts)
+        t = step + self.made
+        rates = learning_rates(self.problem, self.models, trainings, step, S)
+        weighed = getattr(self, "weighed", None) or self._own_weights(order)
+        rows, keys = self._placed(order, t, trainings)
+        if len(self.models) == 1:
+            t, rates = t[:, 0, 0].tolist(), np.asarray(rates)[:, 0, 0].tolist()
+        else:
+            t, rates = send(self.backend, [t, np.asarray(rates)], self.problem.dtype)
+            t, rates = ([x[s, :, :] for s in range(S)] for x in (t, rates))
+        return [
+            Batch(rows[s], *weighed[s], t[s], rates[s], None if keys is None else keys[s, :, :])
+            for s in range(S)
+        ]
+
+    def _stacked(self, orders) -> np.ndarray:
+        """Orders (M, width); what is padded is the first row there is."""
+        if (self.lengths == self.width).all():
+            return np.stack(orders)
+        order = np.zeros((len(orders), self.width), dtype=np.intp)
+        for padded, rows in zip(order, orders, strict=True):
+            padded[: len(rows)] = rows
+        return order
+
+    def _cut(self, order):
+        """Rows of each step."""
+        ends = zip(self.starts.tolist(), self.widths.tolist(), strict=True)
+        return [order[:, start : start + width] for start, width in ends]
+
+    def _own_weights(self, order) -> dict[int, tuple]:
+        """What follows from sample weights in each step."""
+        given, weights = self.problem.weights, {}
+        for s, rows in enumerate(self._cut(order)):
+            own = given[self.models[:, None], rows] if given.ndim == 2 else given[rows]
+            weights[s] = self._present(s) * own.astype(self.problem.dtype)
+        return self._weighed(weights)
+
+    def _placed(self, order, t, trainings):
+        """Rows of each step, and keys of its random numbers, on the device."""
+        S, keys = len(self.starts), []
+        if self.n_draws:
+            seeds = np.array([training.seed for training in trainings])
+            keys = [streams(seeds, t[..., 0], self.n_draws)]
+        if not self.backend.fixed_shapes:
+            rows = self._cut(self.backend.asarray(order))
+            return rows, self.backend.asarray(keys[0]) if keys else None
+        each = order.reshape(len(order), S, self.size).swapaxes(0, 1)
+        rows, *keys = send(self.backend, [each, *keys], "int64")
+        return [rows[s, :, :] for s in range(S)], keys[0] if keys else None

@@ -1,0 +1,118 @@
+"""The models in training: their parameters and slots on the device."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...problem import Problem
+from .plan import optimizer_of
+from .training import Training
+
+
+class Left(NamedTuple):
+    """Models that have ended, as they were then: on the device, until somebody asks."""
+
+    models: np.ndarray
+    arrays: list
+
+
+class Stack:
+    """The models of a problem that train on.
+
+    Where shapes are fixed, those that end stay in the stack, unheeded, until half of it has ended.
+
+    Attributes
+    ----------
+    models : int array of shape (M,)
+    live : bool array of shape (M,)
+        Which of them train on.
+    theta : array of shape (M, P)
+    slots : list of arrays of shape (M, P)
+    step : float array of shape (M, 1)
+    """
+
+    def __init__(self, backend, problem: Problem, trainings: list[Training]):
+        self.backend, self.xp, self.trainings = backend, backend.xp, trainings
+        dtype, M = problem.dtype, problem.n_models
+        self.models, self.live = np.arange(M), np.ones(M, dtype=bool)
+        self.left: list[Left] = []
+        # A copy: the optimizer may work in place.
+        self.theta = backend.asarray(np.array(problem.theta, dtype=dtype), dtype)
+        self.slots = [
+            backend.asarray(
+                np.stack(
+                    [
+                        t.slots[i].astype(dtype) if len(t.slots) else np.zeros_like(theta)
+                        for t, theta in zip(trainings, problem.theta.astype(dtype), strict=True)
+                    ]
+                ),
+                dtype,
+            )
+            for i in range(optimizer_of(problem).slots)
+        ]
+        self.step = np.array([[float(t.step)] for t in trainings])
+        self.best = None
+        if problem.options["early_stopping"]:
+            best = [t.best_theta for t in trainings]
+            best = [theta if b is None else b for b, theta in zip(best, problem.theta, strict=True)]
+            self.best = backend.asarray(np.array(best, dtype=dtype), dtype)
+
+    @property
+    def arrays(self) -> list:
+        """All that belongs to the models, each with an axis of them."""
+        return [self.theta, *self.slots] + ([] if self.best is None else [self.best])
+
+    def end(self, ended: np.ndarray) -> bool:
+        """Let go of models, a mask of shape (M,); whether the stack has become another."""
+        index = self.backend.asarray(np.flatnonzero(ended))
+        arrays = [self.xp.take(array, index, axis=0) for array in self.arrays]
+        self.left.append(Left(self.models[ended], arrays))
+        self.live &= ~ended
+        if self.backend.fixed_shapes and 2 * self.live.sum() > len(self.live):
+            return False
+        self.keep(self.live)
+        return True
+
+    def keep(self, going: np.ndarray) -> None:
+        """Leave no others in the stack."""
+        index = self.backend.asarray(np.flatnonzero(going))
+        self.theta, *slots = (self.xp.take(array, index, axis=0) for array in self.arrays)
+        if self.best is not None:
+            self.best = slots.pop()
+        self.slots = slots
+        self.models, self.step, self.live = self.models[going], self.step[going], self.live[going]
+
+    def snapshot(self) -> list:
+        return [self.xp.asarray(array, copy=True) for array in (self.theta, *self.slots)]
+
+    def restore(self, before: list, still) -> None:
+        """Undo what has happened to some of the models, a mask of shape (M, 1)."""
+        self.theta, *self.slots = (
+            self.xp.where(still, old, new)
+            for old, new in zip(before, (self.theta, *self.slots), strict=True)
+        )
+
+    def remember(self, better: np.ndarray) -> None:
+        """Keep the parameters of models that are better than before, a mask of shape (M,)."""
+        if better.all():
+            self.best = self.xp.asarray(self.theta, copy=True)
+        elif better.any():
+            mask = self.backend.asarray(better[:, None])
+            self.best = self.xp.where(mask, self.theta, self.best)
+
+    def theta_of(self, i: int) -> np.ndarray:
+        return np.array(self.backend.to_numpy(self.theta[i, :]))
+
+    def collect(self, theta: np.ndarray) -> None:
+        """Write the parameters into theta (n_models, P), and leave with each model its own."""
+        here = [self.backend.to_numpy(array)[self.live] for array in self.arrays]
+        for models, arrays in (*self.left, Left(self.models[self.live], here)):
+            own, *slots = (self.backend.to_numpy(array) for array in arrays)
+            theta[models] = own
+            best = None if self.best is None else slots.pop()
+            for i, m in enumerate(models):
+                self.trainings[m].slots = np.array([slot[i] for slot in slots])
+                if best is not None and np.isfinite(self.trainings[m].best_score):
+                    self.trainings[m].best_theta = np.array(best[i])
+        for m, step in zip(self.models[self.live], self.step[self.live], strict=True):
+            self.trainings[m].step = int(step[0])
