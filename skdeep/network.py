@@ -283,7 +283,7 @@ def split(xp, net: Network, theta) -> list[dict[str, Any]]:
 
 def join(xp, net: Network, views: Sequence[dict[str, Any]]):
     """Theta, or a gradient, of such views: the opposite of :func:`split`."""
-    return xp.concat(_flat(xp, net, views), axis=1)
+    return xp.concat([part for _, part in _parts(xp, net, views)], axis=1)
 
 
 def of_role(xp, net: Network, theta, role: str) -> list:
@@ -407,24 +407,30 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
     for layer, of in net.mirrored.items():
         again = xp.matrix_transpose(grads[layer]["weight"])
         grads[of]["weight"] = grads[of]["weight"] + again
-    flat = _flat(xp, net, grads)
-    decayed, moments = theta[:, : net.n_weights], None
-    flat[0] = flat[0] + l2 * decayed
+    parts, moments = _parts(xp, net, grads), None
     if net.n_running:
-        moments = flat[2]
-        flat[2] = xp.zeros_like(moments)
-    penalty = 0.5 * l2[:, 0] * xp.sum(decayed * decayed, axis=1)
-    return value, penalty, xp.concat(flat, axis=1), moments
+        moments = xp.concat([part for role, part in parts if role in RUNNING], axis=1)
+        parts = [part for part in parts if part[0] not in RUNNING]
+        parts.append(("running", xp.zeros_like(moments)))
+    grad = xp.concat([part for _, part in parts], axis=1)
+    return value, *decayed(xp, net, theta, grad, l2), moments
 
 
-def _flat(xp, net: Network, views: Sequence[dict]) -> list:
-    """Such views in the order of theta: weights, what is learned beside them, and what runs."""
-    groups: list[list] = [[], [], []]
-    for layer, name, _, role, *_ in net.places:
-        part = views[layer][name]
-        group = 0 if role == "weight" else 2 if role in RUNNING else 1
-        groups[group].append(xp.reshape(part, (part.shape[0], -1)))
-    return [xp.concat(group, axis=1) for group in groups if group]
+@overridable
+def decayed(xp, net: Network, theta, grad, l2):
+    """The penalty (M,) of weight decay, and the gradient (M, P) with its own.
+
+    The gradient may be overwritten.
+    """
+    weights = theta[:, : net.n_weights]
+    grad = xp.concat([grad[:, : net.n_weights] + l2 * weights, grad[:, net.n_weights :]], axis=1)
+    return 0.5 * l2[:, 0] * xp.sum(weights * weights, axis=1), grad
+
+
+def _parts(xp, net: Network, views: Sequence[dict]) -> list[tuple[str, Any]]:
+    """Roles, and such views in the order of theta, each of shape (M, size)."""
+    places = [(place.role, views[place.layer][place.name]) for place in net.places]
+    return [(role, xp.reshape(part, (part.shape[0], -1))) for role, part in places]
 
 
 def _no_masks():

@@ -93,7 +93,7 @@ class Epoch:
             for one in layout.regularizers:
                 X, y = one.input(xp, X, draws), one.target(xp, y)
             value, penalty, grad, moments = backpropagate(
-                xp, self.net, stack.theta, X, y, batch.w, batch.l2, self.masks(batch)
+                xp, self.net, stack.theta, X, y, batch.w, batch.l2, self.masks(s)
             )
             for one in layout.regularizers:
                 added = one.penalty(xp, self.net, stack.theta, batch.per)
@@ -116,7 +116,8 @@ class Epoch:
                 if before:
                     # Even a zero gradient would move Adam: a model out of batches stands still.
                     stack.restore(before, layout.still[s])
-                self.total = self.total + (scale * value + penalty) * batch.share
+                value = value if scale == 1.0 else scale * value
+                self.total = self.total + (value + penalty) * batch.share
                 self.done = s + 1
         records = [self.total[:, None]] + ([] if self.notes is None else [self.notes])
         return self.backend.to_numpy(xp.concat(records, axis=1))
@@ -131,19 +132,24 @@ class Epoch:
         keys = batch.keys[:, len(self.layout.dropout) :]
         return random.Draws(self.xp, keys, self.layout.size, self.stack.theta.dtype)
 
-    def masks(self, batch: Batch) -> list | None:
-        """Masks of the dropout layers; None where a rate is zero for all models."""
+    def masks(self, s: int) -> list | None:
+        """Masks of the dropout layers in a step; None where a rate is zero for all models."""
         if not any(self.layout.dropout):
             return None
-        n = batch.rows.shape[1]
-        return [
-            None
-            if numbers is None
-            else random.masks(self.xp, batch.keys[:, i], numbers, shape, self.layout.size)[:, :n]
-            for i, (numbers, shape) in enumerate(
-                zip(self.layout.dropout, self.net.masked, strict=True)
+        at, n = s % self.layout.at_once, self.batches[s].rows.shape[1]
+        if at == 0:
+            self.drawn = self.draw_masks(self.batches[s : s + self.layout.at_once])
+        return [None if mask is None else mask[at, :, :n, ...] for mask in self.drawn]
+
+    def draw_masks(self, batches: list[Batch]) -> list:
+        """Those of some steps, (S, M, n, *shape)."""
+        xp, layout, drawn = self.xp, self.layout, []
+        for i, (numbers, shape) in enumerate(zip(layout.dropout, self.net.masked, strict=True)):
+            keys = None if numbers is None else xp.stack([b.keys[:, i] for b in batches])
+            drawn.append(
+                None if keys is None else random.masks(xp, keys, numbers, shape, layout.size)
             )
-        ]
+        return drawn
 
     def average_moments(self, moments):
         """Move the running means and variances, the end of theta, towards the batch's."""

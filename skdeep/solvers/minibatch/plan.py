@@ -1,5 +1,6 @@
 """What the steps of an epoch need of the host: planned at once, and sent to the device at once."""
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,10 @@ def optimizer_of(problem: Problem) -> Optimizer:
     """The entry of the table, or the user's own."""
     optimizer = problem.options["optimizer"]
     return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+
+
+# Numbers of masks that are drawn at once at most.
+MASKS = 2**21
 
 
 class Batch(NamedTuple):
@@ -143,6 +148,10 @@ class Layout:
         kinds = self.problem.options.get("regularizers", ())
         self.regularizers = put_together(kinds, numbers)
         self.n_draws = len(self.dropout) + sum(one.random for one in self.regularizers)
+        # Masks are made for many steps at once where that saves launches, else while in the cache.
+        numbers = len(self.models) * self.size * sum(map(prod, self.problem.net.masked))
+        many = MASKS if self.backend.fixed_shapes else 0
+        self.at_once = min(max(many // max(numbers, 1), 1), len(self.starts))
 
     def _present(self, s: int) -> np.ndarray:
         """Ones for the rows of a batch that are no padding, (M, b)."""
