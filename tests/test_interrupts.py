@@ -24,7 +24,7 @@ from skdeep.backends import numpy_elementwise
 from skdeep.linear_model import LogisticRegression
 from skdeep.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
-from skdeep.solvers.minibatch import epoch as minibatch
+from skdeep.solvers.minibatch import step as minibatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

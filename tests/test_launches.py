@@ -6,14 +6,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from skdeep import fit_many
+from skdeep import fit_many, register_backend
+from skdeep.activations import Activation
+from skdeep.backends import _FACTORIES
 from skdeep.neural_network import MLPClassifier
 from skdeep.solvers.minibatch.epoch import Epoch
+from skdeep.solvers.minibatch.step import captured
 
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from skdeep.backends.torch_backend import TorchBackend  # noqa: E402
+from skdeep.backends.torch_backend import TorchBackend, make_backend  # noqa: E402
+from skdeep.backends.torch_backend_capture import CapturedStep  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -132,3 +136,45 @@ def test_steps_read_no_value_and_leave_the_host_alone():
             with pytest.MonkeyPatch.context() as patch, Counted(patch) as counted:
                 make(n_members=n_members, **params).fit(X, Y)
             assert not waits & set(counted.launches)
+
+
+def square_backward(xp, z, dh):
+    return 2.0 * z * dh
+
+
+NETS = {
+    "adam": {},
+    "dropout": {"dropout": [0.2, 0.5]},
+    "batch norm": {"batch_norm": True, "solver": "sgd"},
+    "regularisers": {"clip_norm": 1.0, "max_norm": 3.0, "l1_ratio": 0.5, "solver": "rmsprop"},
+    "activation of one's own": {
+        "activation": Activation(lambda xp, z: (z * z, z), square_backward)
+    },
+    "members": {"n_members": 3, "early_stopping": True, "solver": "adamw"},
+}
+
+
+@pytest.mark.parametrize("params", NETS.values(), ids=NETS)
+def test_captured_steps_are_the_steps(params):
+    """What is recorded runs over buffers of its own; here by running it again, on the CPU."""
+    recorded = []
+
+    def capture(xp, step):
+        return CapturedStep(xp, step, lambda body: recorded.append(body) or body)
+
+    def backend(device, dtype):
+        made = make_backend(device, dtype)
+        made.captures = True
+        made.overrides[captured] = capture
+        return made
+
+    expected = make(**params).fit(X, Y)
+    register_backend("captured", backend)
+    try:
+        found = make(**params).set_params(backend="captured").fit(X, Y)
+    finally:
+        del _FACTORIES["captured"]
+    assert recorded
+    for one, other in zip(found.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-4)

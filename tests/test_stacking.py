@@ -13,7 +13,7 @@ from skdeep.optimizers import OPTIMIZERS
 from skdeep.problem import Problem, Validation
 from skdeep.schedules import Adaptive, Constant
 from skdeep.solvers import SOLVERS
-from skdeep.solvers.minibatch import loop as minibatch
+from skdeep.solvers.minibatch import step as minibatch
 from skdeep.stacking import solve_many, solve_stack, stack, unstack
 
 SEEDS = range(7)

@@ -35,6 +35,8 @@ class Backend:
     fixed_shapes : bool
         Whether all steps of an epoch are to have the same shapes, short batches being padded and
         models that have ended staying a while: where to launch a step costs more than to compute.
+    captures : bool
+        Whether steps are launched as a whole; their numbers are arrays then, also of one model.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class Backend:
     """
 
     fixed_shapes = False
+    captures = False
 
     def __init__(
         self,

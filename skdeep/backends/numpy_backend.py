@@ -15,7 +15,7 @@ from .. import draws, network
 from ..layers import convolution, dense
 from ..overrides import chosen
 from ..solvers.full_batch import objective
-from ..solvers.minibatch import epoch as minibatch
+from ..solvers.minibatch import step as minibatch
 from ..solvers.perceptron import compiled as perceptron_compiled
 from ..solvers.perceptron import solve as perceptron
 from . import numpy_draws

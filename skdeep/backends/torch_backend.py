@@ -11,7 +11,9 @@ import torch
 
 from .. import network
 from ..losses import Loss, identity
+from ..solvers.minibatch.step import captured
 from .base import Backend
+from .torch_backend_capture import CapturedStep
 from .torch_backend_convolution import OVERRIDES as OF_CONVOLUTIONS
 from .torch_backend_steps import OVERRIDES as OF_STEPS
 
@@ -125,6 +127,9 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
     if full == "mps" and dtype in (None, "float64"):
         raise ValueError("backend='torch:mps' has no float64: pass dtype='float32'.")
     backend = TorchBackend("torch", full, xp, {**OF_CONVOLUTIONS, **OF_STEPS})
+    if full.startswith("cuda"):
+        backend.captures = True
+        backend.overrides[captured] = CapturedStep
     if dtype == "bfloat16":
         for fn in (network.value_and_grad, network.backpropagate):
             backend.overrides[fn] = _mixed_precision(fn, full)

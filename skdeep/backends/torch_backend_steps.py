@@ -5,11 +5,11 @@ import torch
 from .. import activations, losses, optimizers
 from ..layers import dense
 from ..network import decayed as generic_decayed
-from ..solvers.minibatch.epoch import gather as generic_gather
+from ..solvers.minibatch.step import gather as generic_gather
 
 
 def gather(xp, A, idx):
-    """Override of ``epoch.gather``."""
+    """Override of ``step.gather``."""
     return torch.index_select(A, 0, idx.reshape(-1)).view(*idx.shape, *A.shape[1:])
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from ...interrupts import Whole, check, interruptible
 from ...problem import Problem, Result
 from ...regularization import names_of
-from .epoch import Epoch, load
+from .epoch import Epoch
 from .plan import Layout, optimizer_of, permute
 from .stack import Stack
+from .step import Step, load
 from .training import Clock, Training, finished, note_progress, rate_now, say
 from .validation import HeldOut
 
@@ -56,7 +57,7 @@ class _Run:
         self.theta = np.array(problem.theta, dtype=problem.dtype)
         self.n_iter, self.loss = np.zeros(M, dtype=int), np.full(M, np.nan)
         self.converged = np.zeros(M, dtype=bool)
-        self.epoch, self.layout, self.clock = None, None, Clock()
+        self.epoch, self.step, self.clock = None, None, Clock()
         if problem.checkpoint is not None and problem.checkpoint.state is not None:
             self.restore(problem.checkpoint.state)
 
@@ -65,12 +66,11 @@ class _Run:
         while self.stack.live.any():
             check()
             self.shuffle()
-            if self.layout is None:
+            if self.step is None:
                 lengths = np.array([len(order) for order in self.orders])
-                self.layout = Layout(self.backend, self.problem, self.stack.models, lengths)
-            self.epoch = Epoch(
-                self.backend, self.problem, self.data, self.stack, self.layout, self.orders
-            )
+                layout = Layout(self.backend, self.problem, self.stack.models, lengths)
+                self.step = Step(self.backend, self.problem, self.data, layout)
+            self.epoch = Epoch(self.backend, self.problem, self.stack, self.step, self.orders)
             records = self.observe(self.epoch.run(self.whole))
             with self.whole:
                 better = np.zeros(len(self.stack.models), dtype=bool)
@@ -100,7 +100,7 @@ class _Run:
         if self.stack.end(ended):
             kept = np.isin(models, self.stack.models)
             self.orders = [order for order, keep in zip(self.orders, kept, strict=True) if keep]
-            self.layout = None
+            self.step = None
 
     def state(self) -> dict:
         """What it takes to go on in another process: arrays, numbers and texts."""
@@ -135,7 +135,7 @@ class _Run:
                 "loss": loss,
                 # Of the epoch's first step: the counters are still those from before it.
                 "learning_rate": rate_now(
-                    problem, self.trainings[m], m, int(self.layout.n_steps[i])
+                    problem, self.trainings[m], m, int(self.step.layout.n_steps[i])
                 ),
                 "gradient_norm": notes[:n_weights],
                 "mean_activation": notes[n_weights:],
@@ -165,7 +165,7 @@ class _Run:
         self.loss[m] = record["loss"]
         training.step = int(self.stack.step[i, 0])
         training.epoch += 1
-        training.samples += int(self.layout.lengths[i])
+        training.samples += int(self.step.layout.lengths[i])
         training.record(**record, seconds=self.clock.lap())
         criterion = score if self.problem.options["early_stopping"] else None
         return note_progress(self.problem, training, m, record["loss"], criterion)
@@ -173,7 +173,7 @@ class _Run:
     def goes_on(self, i: int, m: int) -> bool:
         """Whether another epoch of model m follows."""
         problem, training = self.problem, self.trainings[m]
-        n_steps = int(self.layout.n_steps[i])
+        n_steps = int(self.step.layout.n_steps[i])
         training.learning_rate = rate_now(problem, training, m, n_steps)
         self.converged[m] = finished(problem, training, m, n_steps)
         stopped = self.monitor(i, m)

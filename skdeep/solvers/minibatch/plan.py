@@ -150,7 +150,7 @@ class Layout:
         self.n_draws = len(self.dropout) + sum(one.random for one in self.regularizers)
         # Masks are made for many steps at once where that saves launches, else while in the cache.
         numbers = len(self.models) * self.size * sum(map(prod, self.problem.net.masked))
-        many = MASKS if self.backend.fixed_shapes else 0
+        many = MASKS if self.backend.fixed_shapes and not self.backend.captures else 0
         self.at_once = min(max(many // max(numbers, 1), 1), len(self.starts))
 
     def _present(self, s: int) -> np.ndarray:
@@ -196,7 +196,7 @@ class Layout:
         rates = learning_rates(self.problem, self.models, trainings, step, S)
         weighed = getattr(self, "weighed", None) or self._own_weights(order)
         rows, keys = self._placed(order, t, trainings)
-        if len(self.models) == 1:
+        if len(self.models) == 1 and not self.backend.captures:
             t, rates = t[:, 0, 0].tolist(), np.asarray(rates)[:, 0, 0].tolist()
         else:
             t, rates = send(self.backend, [t, np.asarray(rates)], self.problem.dtype)

@@ -62,6 +62,10 @@ class Stack:
         """All that belongs to the models, each with an axis of them."""
         return [self.theta, *self.slots] + ([] if self.best is None else [self.best])
 
+    def nothing(self):
+        """Zeros of shape (M,)."""
+        return self.xp.zeros_like(self.theta[:, 0])
+
     def end(self, ended: np.ndarray) -> bool:
         """Let go of models, a mask of shape (M,); whether the stack has become another."""
         index = self.backend.asarray(np.flatnonzero(ended))

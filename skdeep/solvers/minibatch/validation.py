@@ -7,7 +7,7 @@ import numpy as np
 from ...network import forward
 from ...overrides import chosen
 from ...problem import Problem
-from .epoch import gather
+from .step import gather
 
 
 class Rows(NamedTuple):
