@@ -23,6 +23,8 @@ WORD = 2**64
 GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 # Numbers of 16 bits: finer than anyone tunes a rate of dropout, and cheap to make.
 LEVELS = 2**16
+# Draws of a regulariser in a step, at most.
+DRAWS = 2
 
 
 def _signed(word: int) -> int:
@@ -153,6 +155,11 @@ class Draws:
         self.drawn = 0
 
     def _next(self):
+        if self.keys is None or self.drawn == self.keys.shape[1]:
+            raise ValueError(
+                "A regularizer draws random numbers that it has not asked for: its class says "
+                f"random = True, for {DRAWS} draws in a step."
+            )
         self.drawn += 1
         return self.keys[:, self.drawn - 1]
 
@@ -161,6 +168,10 @@ class Draws:
         n, p = shape
         numbers = self.xp.reshape(numbers, (numbers.shape[0], p, self.n_rows))
         return self.xp.matrix_transpose(numbers[:, :, :n])
+
+    def vector(self, n: int):
+        """Normal variates (M, n), of no rows."""
+        return normals(self.xp, self._next(), n, self.dtype)
 
     def normal(self, shape: tuple[int, int]):
         """Normal variates (M, *shape), of rows and columns."""

@@ -104,6 +104,12 @@ class Network:
             for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False))
             for name, parameter in self._own(i, layer.parameters(shape)).items()
         ]
+        for i, name, _, role in found:
+            if role not in ROLES:
+                raise ValueError(
+                    f"{self.layers[i]!r} has a parameter {name!r} of the role {role!r}: roles are "
+                    f"{', '.join(map(repr, ROLES))}."
+                )
         found.sort(key=lambda of: ROLES.index(of[-1]))
         places, start = [], 0
         for i, name, shape, role in found:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-__all__ = ["Namespace", "chosen", "overridable"]
+__all__ = ["OVERRIDABLE", "Namespace", "chosen", "overridable"]
 
 # Every function that :func:`overridable` has marked.
 OVERRIDABLE: list[Callable] = []

@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+# What is more than nothing.
+TINY = float(np.finfo("float64").eps)
+
+
 class Regularizer:
     """The hooks of a regulariser; those that a subclass leaves out do nothing.
 
@@ -36,7 +40,8 @@ class Regularizer:
     Attributes
     ----------
     random : bool
-        Whether :meth:`input` draws random numbers.
+        Whether :meth:`input` or :meth:`gradient` takes numbers from ``draws``, at most
+        ``DRAWS`` times in a step; without it there are none.
     """
 
     random: ClassVar[bool] = False
@@ -57,13 +62,20 @@ class Regularizer:
         """
         return None
 
-    def gradient(self, xp, grad):
-        """The gradient (M, P) that the optimizer is to see."""
+    def gradient(self, xp, net: Network, grad, draws: Draws):
+        """The gradient (M, P) that the optimizer is to see, zero for what runs of batch norm."""
         return grad
 
     def theta(self, xp, net: Network, theta):
         """The parameters (M, P) after a step."""
         return theta
+
+
+def require(entry: Regularizer, name: str, low: float, high: float, words: str) -> None:
+    """Raise ValueError unless a number of an entry lies between two."""
+    value = np.asarray(getattr(entry, name))
+    if not np.all((value >= low) & (value <= high)):
+        raise ValueError(f"{name}={value} of {type(entry).__name__} must be {words}.")
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,9 @@ class L1(Regularizer):
 
     strength: float
 
+    def __post_init__(self):
+        require(self, "strength", 0.0, np.inf, "at least 0")
+
     def penalty(self, xp, net, theta, size):
         weights = theta[:, : net.n_weights]
         l1 = self.strength / size
@@ -115,13 +130,17 @@ class ClipNorm(Regularizer):
     --------
     >>> import numpy as np
     >>> from skdeep.regularization import ClipNorm
-    >>> ClipNorm(np.array([[1.0]])).gradient(np, np.array([[0.0, 4.0]])).tolist()
+    >>> clip = ClipNorm(np.array([[1.0]]))
+    >>> clip.gradient(np, None, np.array([[0.0, 4.0]]), None).tolist()
     [[0.0, 1.0]]
     """
 
     bound: float
 
-    def gradient(self, xp, grad):
+    def __post_init__(self):
+        require(self, "bound", TINY, np.inf, "above 0")
+
+    def gradient(self, xp, net, grad, draws):
         norm = xp.sqrt(xp.sum(grad * grad, axis=1, keepdims=True))
         return grad * within(xp, norm, self.bound)
 
@@ -150,6 +169,9 @@ class MaxNorm(Regularizer):
     """
 
     bound: float
+
+    def __post_init__(self):
+        require(self, "bound", TINY, np.inf, "above 0")
 
     def theta(self, xp, net, theta):
         kept = []
@@ -191,6 +213,9 @@ class LabelSmoothing(Regularizer):
 
     amount: float
 
+    def __post_init__(self):
+        require(self, "amount", 0.0, 1.0 - TINY, "in [0, 1)")
+
     def target(self, xp, y):
         amount = self.amount[..., None]
         return y * (1.0 - amount) + amount / max(2, y.shape[-1])
@@ -208,6 +233,9 @@ class MaskingNoise(Regularizer):
     level: float
     random = True
 
+    def __post_init__(self):
+        require(self, "level", 0.0, 1.0, "from 0 to 1")
+
     def input(self, xp, X, draws):
         return X * draws.kept(self.level, X.shape[1:])
 
@@ -223,6 +251,9 @@ class GaussianNoise(Regularizer):
 
     level: float
     random = True
+
+    def __post_init__(self):
+        require(self, "level", 0.0, np.inf, "at least 0")
 
     def input(self, xp, X, draws):
         return X + self.level[..., None] * draws.normal(X.shape[1:])

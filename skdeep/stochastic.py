@@ -49,6 +49,12 @@ def optimizer_key(estimator) -> str | Optimizer:
     return estimator.solver
 
 
+def decouples(solver) -> bool:
+    """Whether an optimizer's decay is its own, apart from the gradient's."""
+    entry = OPTIMIZERS.get(solver) if isinstance(solver, str) else solver
+    return "weight_decay" in getattr(entry, "hyper", ())
+
+
 class OfStochasticSolvers(_AvailableIfDescriptor):
     """Decorator: a method that an estimator has only with a solver that can go on training.
 
@@ -99,8 +105,7 @@ def settings(
         Those beside the L1 norm.
     """
     batch_size = 200 if estimator.batch_size == "auto" else estimator.batch_size
-    # AdamW's decay is its own, apart from the gradient.
-    in_gradient = 0.0 if estimator.solver == "adamw" else alpha
+    in_gradient = 0.0 if decouples(estimator.solver) else alpha
     numbers = {
         "l2": in_gradient * (1.0 - l1_ratio),
         "learning_rate_init": estimator.learning_rate_init,
@@ -134,6 +139,11 @@ def optimizer_hyper(estimator, net: Network, alpha: float) -> dict[str, np.ndarr
         if name == "weight_decay":
             # Decoupled decay is for the weights; intercepts and scales are spared.
             hyper[name] = alpha * (np.arange(net.n_parameters) < net.n_weights)[None]
+        elif not hasattr(estimator, name):
+            raise ValueError(
+                f"solver={optimizer!r} takes {name!r}, which {type(estimator).__name__} has not: "
+                "numbers that are no parameters of the estimator belong in the step."
+            )
         else:
             hyper[name] = column(getattr(estimator, name))
     return hyper

@@ -24,6 +24,7 @@ from skdeep.callbacks import Checkpoint
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron
 from skdeep.model_selection import GridSearchCV, cross_val_score, learning_curve
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
+from skdeep.stochastic import STOCHASTIC_SOLVERS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -94,8 +95,7 @@ def logistic(**params):
 stalling = {"solver": "sgd", "learning_rate_init": 0.5, "tol": 0.05, "n_iter_no_change": 2}
 ending = {**stalling, "tol": 0.01, "n_iter_no_change": 1}
 FORMS = {
-    **{solver: (network(solver=solver), Y) for solver in ("adam", "adamw", "adagrad", "adadelta")},
-    "rmsprop": (network(solver="rmsprop"), Y),
+    **{solver: (network(solver=solver), Y) for solver in STOCHASTIC_SOLVERS},
     "sgd": (network(solver="sgd", nesterovs_momentum=False), Y),
     "nesterov": (network(solver="sgd"), Y),
     **{

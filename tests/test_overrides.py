@@ -25,8 +25,10 @@ from skdeep.neural_network import (
     MLPRegressor,
     NetworkClassifier,
 )
+from skdeep.neural_network.parameters import OF_NUMBERS
 from skdeep.optimizers import OPTIMIZERS
 from skdeep.overrides import OVERRIDABLE, Namespace, chosen, overridable
+from skdeep.stochastic import STOCHASTIC_SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -85,13 +87,13 @@ def fit_all() -> None:
     for name in ACTIVATIONS:
         if name != "step":
             MLPClassifier((3,), name, **SHORT).fit(X, Y)
-    for solver in ("sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "lbfgs"):
+    for solver in (*STOCHASTIC_SOLVERS, "lbfgs"):
         MLPClassifier((3,), solver=solver, **SHORT).fit(X, Y)
     MLPClassifier((3,), solver="sgd", nesterovs_momentum=False, **SHORT).fit(X, Y)
     for loss in ("log_loss", "hinge", "squared_error"):
         for y in (Y, Y > 0):
             MLPClassifier((3,), loss=loss, **SHORT).fit(X, y).predict(X)
-    for loss in ("squared_error", "absolute_error", "huber", "quantile", "poisson"):
+    for loss in OF_NUMBERS:
         MLPRegressor(loss, (3,), **SHORT).fit(X, X[:, 0]).predict(X)
         linear = MLPRegressor(loss, (), solver="lbfgs", **{**SHORT, "max_iter": 60, "tol": 1e-8})
         linear.fit(np.tile(X, (1, 90)), X[:, 0])

@@ -1,6 +1,6 @@
 """Batch norm, dropout, bounds and smoothing against torch, closed forms and definitions."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import array_api_compat.numpy as xp
 import numpy as np
@@ -11,6 +11,7 @@ from skdeep.activations import ACTIVATIONS
 from skdeep.backends import get_backend
 from skdeep.draws import Draws, streams
 from skdeep.layers.normalisation import EPSILON, normalise
+from skdeep.neural_network import MLPClassifier
 from skdeep.regularization import (
     L1,
     ClipNorm,
@@ -18,6 +19,7 @@ from skdeep.regularization import (
     LabelSmoothing,
     MaskingNoise,
     MaxNorm,
+    Regularizer,
     put_together,
     taken_apart,
 )
@@ -143,13 +145,13 @@ def test_corruption():
 
 def test_clip_norm_against_torch():
     grad = np.random.RandomState(0).randn(3, 20) * np.array([[0.01], [1.0], [100.0]])
-    clipped = ClipNorm(np.array([[1.0]] * 3)).gradient(xp, grad)
+    clipped = ClipNorm(np.array([[1.0]] * 3)).gradient(xp, None, grad, None)
     for row, expected in zip(clipped, grad, strict=True):
         leaf = torch.zeros(20, dtype=torch.float64, requires_grad=True)
         leaf.grad = torch.tensor(expected)
         torch.nn.utils.clip_grad_norm_([leaf], 1.0)
         np.testing.assert_allclose(row, leaf.grad.numpy(), rtol=1e-5)
-    still = ClipNorm(np.ones((1, 1))).gradient(xp, np.zeros((1, 3)))
+    still = ClipNorm(np.ones((1, 1))).gradient(xp, None, np.zeros((1, 3)), None)
     np.testing.assert_array_equal(still, 0)
 
 
@@ -201,3 +203,65 @@ def test_regularisers_of_a_stack():
     max_norm, l1 = put_together(kinds[0], stacked)
     assert max_norm.bound.tolist() == [[1.0], [2.0]] and l1.strength.tolist() == [[0.5], [0.5]]
     assert taken_apart([ClipNorm(1.0)])[0] != taken_apart([MaxNorm(1.0)])[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: L1(-0.1), "strength=-0.1 of L1 must be at least 0"),
+        (lambda: ClipNorm(-1.0), "bound=-1.0 of ClipNorm must be above 0"),
+        (lambda: MaxNorm(0.0), "bound=0.0 of MaxNorm must be above 0"),
+        (lambda: LabelSmoothing(1.0), "amount=1.0 of LabelSmoothing must be in"),
+        (lambda: MaskingNoise(1.5), "level=1.5 of MaskingNoise must be from 0 to 1"),
+        (lambda: GaussianNoise(float("nan")), "level=nan of GaussianNoise must be at least 0"),
+    ],
+)
+def test_numbers_that_make_no_sense(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@dataclass(frozen=True)
+class GradientNoise(Regularizer):
+    """Normal noise on the gradient of what is learned (Neelakantan et al., 2015)."""
+
+    level: float
+    random = True
+
+    def gradient(self, xp, net, grad, draws):
+        learned = np.arange(grad.shape[1]) < grad.shape[1] - net.n_running
+        return grad + self.level * xp.asarray(learned, dtype=grad.dtype) * draws.vector(
+            grad.shape[1]
+        )
+
+
+class Silent(GradientNoise):
+    """Draws, and has not said so."""
+
+    random = False
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_noise_on_gradients(backend):
+    if backend == "torch":
+        pytest.importorskip("torch")
+    X, y = np.random.RandomState(0).randn(60, 4), np.arange(60) % 2
+    params = {"batch_norm": True, "max_iter": 3, "random_state": 0, "backend": backend}
+
+    def fit(*regularizers):
+        return MLPClassifier(regularizers=list(regularizers), **params).fit(X, y)
+
+    plain, none, noisy, again = fit(), *(fit(GradientNoise(level)) for level in (0.0, 0.5, 0.5))
+    np.testing.assert_allclose(none.coefs_[0], plain.coefs_[0], rtol=1e-10)
+    np.testing.assert_array_equal(again.coefs_[0], noisy.coefs_[0])
+    assert np.abs(noisy.coefs_[0] - plain.coefs_[0]).max() > 1e-4
+    with pytest.raises(ValueError, match="its class says random = True"):
+        fit(Silent(0.5))
+
+
+def test_what_is_no_dataclass_is_refused_in_words():
+    class Bare(Regularizer):
+        pass
+
+    with pytest.raises(ValueError, match="Regularizer that is a dataclass"):
+        MLPClassifier(regularizers=[Bare()]).fit(np.eye(4), [0, 1, 0, 1])

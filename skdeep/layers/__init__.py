@@ -1,6 +1,6 @@
 """Layers, of which networks are sequences."""
 
-from .base import Layer, Parameter
+from .base import ROLES, Layer, Parameter
 from .convolution import Conv1D, Conv2D, LocallyConnected2D
 from .dense import Activation, Dense, Flatten
 from .normalisation import BatchNorm, Dropout
@@ -8,6 +8,7 @@ from .pooling import AveragePool2D, MaxPool2D
 from .residual import Residual
 
 __all__ = [
+    "ROLES",
     "Activation",
     "AveragePool2D",
     "BatchNorm",

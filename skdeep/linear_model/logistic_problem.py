@@ -7,7 +7,7 @@ import numpy as np
 from ..network import Network, build
 from ..problem import Problem, cancel
 from ..solvers import Solver
-from ..stochastic import STOCHASTIC_SOLVERS, column, settings
+from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, settings
 
 _ADVICE = """
 You might also want to scale the data as shown in:
@@ -75,8 +75,8 @@ ALGORITHMS = {
 } | {
     name: Algorithm(
         "minibatch",
-        # AdamW's decay is the gradient of an L2 penalty, and of no other.
-        ("l2", None) if name == "adamw" else ("l2", "l1", "elasticnet", None),
+        # A decay apart from the gradient is that of an L2 penalty, and of no other.
+        ("l2", None) if decouples(name) else ("l2", "l1", "elasticnet", None),
         "Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the optimization hasn't "
         "converged yet.",
     )
@@ -88,7 +88,9 @@ def algorithm_of(solver: str | Solver) -> Algorithm:
     """What serves a solver, which may be one of the user's own, or an optimizer."""
     if isinstance(solver, Solver):
         return Algorithm(solver, ("l2", None), _OWN_MESSAGE)
-    return ALGORITHMS[solver if isinstance(solver, str) else "sgd"]
+    if isinstance(solver, str):
+        return ALGORITHMS[solver]
+    return ALGORITHMS["adamw" if decouples(solver) else "sgd"]
 
 
 def check_solver(solver: str | Solver, penalty: str | None, dual: bool) -> None:
@@ -245,7 +247,7 @@ def make_stochastic_problem(
     net = make_net(X.shape[1], n_classes, estimator.fit_intercept)
     total = float(n_rows) if weights is None else total_weight(weights, codes, net)
     # Decay that is apart from the gradient is not divided by anything later.
-    alpha = 1.0 / penalty.C / (total if estimator.solver == "adamw" else 1.0)
+    alpha = 1.0 / penalty.C / (total if decouples(estimator.solver) else 1.0)
     hyper, options = settings(estimator, net, n_rows, alpha, penalty.l1_ratio, incremental)
     return Problem(
         solver="minibatch",

@@ -41,8 +41,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         Activation of the encoder's layers, mirrored by the decoder's; the output is linear or as
         the loss has it.
     loss : str or Loss, default='squared_error'
-        'squared_error', 'absolute_error', 'huber', 'log_loss' (for features in [0, 1], with
-        sigmoid outputs), or an entry of ``skdeep.losses``.
+        'absolute_error', 'huber', 'quantile', 'squared_error', 'log_loss' (for features in [0, 1],
+        with sigmoid outputs), or an entry of ``skdeep.losses``.
     tied_weights : bool, default=False
         Whether the decoder's weights are the encoder's, transposed.
     noise : {'gaussian', 'masking'} or None, default=None
@@ -55,9 +55,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         Whether the layers are first trained one by one, each on the code of those before it
         (Bengio et al., 2007), and then together.
     solver : str, Optimizer or Solver, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, without noise; 'sgd', 'adam',
-        'adamw', 'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see
-        ``skdeep.optimizers``) train on mini-batches.
+        'lbfgs' is a quasi-Newton method on all rows at once, without noise, and a solver of your
+        own (see ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad',
+        'rmsprop', 'adadelta' and an optimizer of your own (see ``skdeep.optimizers``) train on
+        mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.

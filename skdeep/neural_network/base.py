@@ -3,6 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,10 +34,11 @@ from ..layers.base import expanded
 from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, cancel
-from ..regularization import ClipNorm, LabelSmoothing, MaxNorm, Regularizer
+from ..regularization import Regularizer
 from ..solvers.minibatch.training import restarted, without_records
-from ..stochastic import STOCHASTIC_SOLVERS, column, is_stochastic, settings
+from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
 from .held_out import ScoredOnHeldOutRows
+from .parameters import REGULARIZERS
 
 # Fitted under batch normalisation: one array for each hidden layer.
 NORMS = {
@@ -45,16 +47,8 @@ NORMS = {
     "running_variances_": "running_variance",
 }
 
-# What only the mini-batch loop knows: parameters and the values that leave them out.
-STOCHASTIC_ONLY = {
-    "dropout": 0.0,
-    "batch_norm": False,
-    "l1_ratio": 0.0,
-    "clip_norm": None,
-    "max_norm": None,
-    "label_smoothing": 0.0,
-    "regularizers": None,
-}
+# What only the mini-batch loop knows; the defaults leave it out.
+STOCHASTIC_ONLY = ("dropout", "batch_norm", "l1_ratio", *REGULARIZERS, "regularizers")
 
 
 # The fitted attributes of parameters, by their role.
@@ -182,16 +176,17 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _check_solver(self, X_val) -> None:
         """Raise if a parameter asks for what the solver has not."""
         if is_stochastic(self.solver):
-            if self.solver == "adamw" and self.l1_ratio > 0:
+            if decouples(self.solver) and self.l1_ratio > 0:
                 raise ValueError(
-                    "l1_ratio cannot be used with solver='adamw', whose decay is decoupled from "
-                    "the gradient: choose 'adam'."
+                    f"l1_ratio cannot be used with solver={self.solver!r}, whose decay is "
+                    "decoupled from the gradient: choose 'adam'."
                 )
             return
         asked = [
             name
-            for name, off in STOCHASTIC_ONLY.items()
-            if np.any(np.asarray(getattr(self, name, off)) != off)
+            for name in STOCHASTIC_ONLY
+            if name in self._parameters
+            and np.any(np.asarray(getattr(self, name)) != self._parameters[name].default)
         ]
         if asked or X_val is not None:
             what = " and ".join(asked) if asked else "X_val"
@@ -269,16 +264,13 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     def _regularizers(self) -> list[Regularizer]:
         """Those that the parameters ask for, beside the penalty."""
-        asked = {
-            LabelSmoothing: getattr(self, "label_smoothing", 0.0),
-            ClipNorm: self.clip_norm,
-            MaxNorm: self.max_norm,
-        }
+        asked = {kind: getattr(self, name, None) for name, kind in REGULARIZERS.items()}
         own = list(self.regularizers or ())
         for one in own:
-            if not isinstance(one, Regularizer):
+            if not (isinstance(one, Regularizer) and is_dataclass(one)):
                 raise ValueError(
-                    f"regularizers lists {one!r}, which is not a skdeep.regularization.Regularizer."
+                    f"regularizers lists {one!r}, which is not a skdeep.regularization.Regularizer "
+                    "that is a dataclass."
                 )
         return [*(kind(number) for kind, number in asked.items() if number), *own]
 

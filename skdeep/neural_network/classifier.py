@@ -278,9 +278,9 @@ class MLPClassifier(BaseMultilayerPerceptron, BaseNetworkClassifier):
         'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
         'mish', or an entry of your own (see ``skdeep.activations``).
     solver : str, Optimizer or Solver, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, as is a solver of your own (see
-        ``skdeep.solvers``); 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop' and an
-        optimizer of your own (see ``skdeep.optimizers``) train on mini-batches.
+        'lbfgs' is a quasi-Newton method on all rows at once, and a solver of your own (see
+        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'rmsprop',
+        'adadelta' and an optimizer of your own (see ``skdeep.optimizers``) train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.

@@ -148,9 +148,9 @@ class NetworkClassifier(OfLayers, BaseNetworkClassifier):
         The shape of a sample, as (28, 28) or (28, 28, 1), where the rows of ``X`` are flattened;
         channels come last. None is that of ``X``, which may have more than two axes.
     solver : str, Optimizer or Solver, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, as is a solver of your own (see
-        ``skdeep.solvers``); 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop' and an
-        optimizer of your own (see ``skdeep.optimizers``) train on mini-batches.
+        'lbfgs' is a quasi-Newton method on all rows at once, and a solver of your own (see
+        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'rmsprop',
+        'adadelta' and an optimizer of your own (see ``skdeep.optimizers``) train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.
@@ -318,15 +318,15 @@ class NetworkRegressor(OfLayers, BaseNetworkRegressor):
         The shape of a sample, as (28, 28) or (28, 28, 1), where the rows of ``X`` are flattened;
         channels come last. None is that of ``X``, which may have more than two axes.
     loss : str, Loss or callable, default='squared_error'
-        'squared_error' (half of it), 'absolute_error', 'huber', 'quantile', 'poisson' (half the
-        deviance under a log link; needs ``y >= 0``), an entry of ``skdeep.losses`` with its own
-        numbers, or on torch a function of predictions and targets that returns each row's loss.
+        'absolute_error', 'huber', 'poisson', 'quantile', 'squared_error': half the squared error,
+        half the Poisson deviance under a log link (needs ``y >= 0``); an entry of ``skdeep.losses``
+        with its own numbers; or on torch a function of predictions and targets that returns each
+        row's loss.
     solver : str, Optimizer or Solver, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
-        Marquardt's for small networks and squared errors, and a solver of your own (see
-        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta',
-        'rmsprop' and an optimizer of your own (see ``skdeep.optimizers``) train on
-        mini-batches.
+        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and Marquardt's for
+        small networks and squared errors, and a solver of your own (see ``skdeep.solvers``) sees
+        all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'rmsprop', 'adadelta' and an optimizer of
+        your own (see ``skdeep.optimizers``) train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.

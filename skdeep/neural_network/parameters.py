@@ -4,6 +4,8 @@ A new one is a row of ``TRAINING`` or ``ADDED``, or of the class that alone has 
 ``python tests/signatures.py --write``.
 """
 
+import inspect
+import textwrap
 from numbers import Integral, Real
 
 from sklearn.metrics import get_scorer_names
@@ -14,6 +16,7 @@ from ..base import NUMPY_TYPES
 from ..initializers import INITIALIZERS
 from ..losses import LOSSES
 from ..parameters import Parameter, without
+from ..regularization import ClipNorm, LabelSmoothing, MaxNorm
 from ..stochastic import CONSTRAINTS, OWN_SOLVERS, STOCHASTIC_SOLVERS
 
 COUNT = Interval(Integral, 1, None, closed="left")
@@ -22,7 +25,22 @@ NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="left")
 OWN_LOSS = HasMethods(["value_and_grad", "predict"])
 # Those of which the scores are numbers, or their logarithms.
+OF_FEATURES = {name for name, loss in LOSSES.items() if loss.out_activation == "identity"}
 OF_NUMBERS = {name for name, loss in LOSSES.items() if loss.out_activation in ("identity", "exp")}
+
+# Parameters that build a regulariser, beside the penalty.
+REGULARIZERS = {"label_smoothing": LabelSmoothing, "clip_norm": ClipNorm, "max_norm": MaxNorm}
+
+
+def quoted(*names: str) -> str:
+    """Names as a text has them."""
+    return ", ".join(map(repr, names))
+
+
+def filled(text: str) -> str:
+    """A text in lines that fit a docstring."""
+    return textwrap.fill(inspect.cleandoc(text), 92, break_on_hyphens=False)
+
 
 # One line for each field, as the formatter would have it, is not a table.
 # fmt: off
@@ -35,20 +53,20 @@ UNITS = {
         positional=True),
     "activation": Parameter("relu",
         [StrOptions(set(ACTIVATIONS) - {"step"}), HasMethods(["forward", "backward"]), list, tuple],
-        "str, Activation or list of them", """
-        Activation of the hidden layers, one for all or a list with one for each: 'identity',
-        'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
-        'mish', or an entry of your own (see ``skdeep.activations``).""",
+        "str, Activation or list of them", filled(f"""
+        Activation of the hidden layers, one for all or a list with one for each:
+        {quoted(*(name for name in ACTIVATIONS if name != "step"))}, or an entry of your own (see
+        ``skdeep.activations``)."""),
         positional=True),
 }
 
 # scikit-learn's, in its order.
 TRAINING = {
     "solver": Parameter("adam", [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), *OWN_SOLVERS],
-        "str, Optimizer or Solver", """
-        'lbfgs' is a quasi-Newton method on all rows at once, as is a solver of your own (see
-        ``skdeep.solvers``); 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta', 'rmsprop' and an
-        optimizer of your own (see ``skdeep.optimizers``) train on mini-batches."""),
+        "str, Optimizer or Solver", filled(f"""
+        'lbfgs' is a quasi-Newton method on all rows at once, and a solver of your own (see
+        ``skdeep.solvers``) sees all rows too; {quoted(*STOCHASTIC_SOLVERS)} and an optimizer of
+        your own (see ``skdeep.optimizers``) train on mini-batches.""")),
     "alpha": Parameter(0.0001, [NOT_NEGATIVE], "float", """
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss."""),
@@ -164,21 +182,20 @@ CLASSIFIER = {
 REGRESSOR = {
     "loss": Parameter("squared_error",
         [StrOptions(OF_NUMBERS), OWN_LOSS, callable],
-        "str, Loss or callable", """
-        'squared_error' (half of it), 'absolute_error', 'huber', 'quantile', 'poisson' (half the
-        deviance under a log link; needs ``y >= 0``), an entry of ``skdeep.losses`` with its own
-        numbers, or on torch a function of predictions and targets that returns each row's loss.""",
+        "str, Loss or callable", filled(f"""
+        {quoted(*sorted(OF_NUMBERS))}: half the squared error, half the Poisson deviance under a
+        log link (needs ``y >= 0``); an entry of ``skdeep.losses`` with its own numbers; or on
+        torch a function of predictions and targets that returns each row's loss."""),
         positional=True),
     **UNITS,
     **TRAINING,
     **ADDED,
     "solver": Parameter("adam", [StrOptions({"lbfgs", "lm", *STOCHASTIC_SOLVERS}), *OWN_SOLVERS],
-        "str, Optimizer or Solver", """
-        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
-        Marquardt's for small networks and squared errors, and a solver of your own (see
-        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta',
-        'rmsprop' and an optimizer of your own (see ``skdeep.optimizers``) train on
-        mini-batches."""),
+        "str, Optimizer or Solver", filled(f"""
+        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and Marquardt's for
+        small networks and squared errors, and a solver of your own (see ``skdeep.solvers``) sees
+        all rows too; {quoted(*STOCHASTIC_SOLVERS)} and an optimizer of your own (see
+        ``skdeep.optimizers``) train on mini-batches.""")),
     "tol": TRAINING["tol"]._replace(text="""
         Training stops when the loss, or the validation score, has not improved by this much for
         ``n_iter_no_change`` epochs; 'lbfgs' stops when no component of the gradient exceeds
@@ -192,10 +209,10 @@ AUTOENCODER = {
         Activation of the encoder's layers, mirrored by the decoder's; the output is linear or as
         the loss has it."""),
     "loss": Parameter("squared_error",
-        [StrOptions({"squared_error", "absolute_error", "huber", "log_loss"}), OWN_LOSS],
-        "str or Loss", """
-        'squared_error', 'absolute_error', 'huber', 'log_loss' (for features in [0, 1], with
-        sigmoid outputs), or an entry of ``skdeep.losses``."""),
+        [StrOptions({*OF_FEATURES, "log_loss"}), OWN_LOSS],
+        "str or Loss", filled(f"""
+        {quoted(*sorted(OF_FEATURES))}, 'log_loss' (for features in [0, 1], with sigmoid outputs),
+        or an entry of ``skdeep.losses``.""")),
     "tied_weights": Parameter(False, ["boolean"], "bool", """
         Whether the decoder's weights are the encoder's, transposed."""),
     "noise": Parameter(None,
@@ -210,10 +227,10 @@ AUTOENCODER = {
         (Bengio et al., 2007), and then together."""),
     **TRAINING,
     **without(ADDED, "n_members", "pretraining"),
-    "solver": TRAINING["solver"]._replace(text="""
-        'lbfgs' is a quasi-Newton method on all rows at once, without noise; 'sgd', 'adam',
-        'adamw', 'adagrad', 'adadelta', 'rmsprop' and an entry of your own (see
-        ``skdeep.optimizers``) train on mini-batches."""),
+    "solver": TRAINING["solver"]._replace(text=filled(f"""
+        'lbfgs' is a quasi-Newton method on all rows at once, without noise, and a solver of your
+        own (see ``skdeep.solvers``) sees all rows too; {quoted(*STOCHASTIC_SOLVERS)} and an
+        optimizer of your own (see ``skdeep.optimizers``) train on mini-batches.""")),
 }
 
 # What the layers are where they are said one by one.

@@ -109,9 +109,10 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
     Parameters
     ----------
     loss : str, Loss or callable, default='squared_error'
-        'squared_error' (half of it), 'absolute_error', 'huber', 'quantile', 'poisson' (half the
-        deviance under a log link; needs ``y >= 0``), an entry of ``skdeep.losses`` with its own
-        numbers, or on torch a function of predictions and targets that returns each row's loss.
+        'absolute_error', 'huber', 'poisson', 'quantile', 'squared_error': half the squared error,
+        half the Poisson deviance under a log link (needs ``y >= 0``); an entry of ``skdeep.losses``
+        with its own numbers; or on torch a function of predictions and targets that returns each
+        row's loss.
     hidden_layer_sizes : array-like of shape (n_hidden,) or int, default=(100,)
         Units of each hidden layer.
     activation : str, Activation or list of them, default='relu'
@@ -119,11 +120,10 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'swish', 'gelu',
         'mish', or an entry of your own (see ``skdeep.activations``).
     solver : str, Optimizer or Solver, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and
-        Marquardt's for small networks and squared errors, and a solver of your own (see
-        ``skdeep.solvers``) sees all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'adadelta',
-        'rmsprop' and an optimizer of your own (see ``skdeep.optimizers``) train on
-        mini-batches.
+        'lbfgs' is a quasi-Newton method on all rows at once, 'lm' Levenberg and Marquardt's for
+        small networks and squared errors, and a solver of your own (see ``skdeep.solvers``) sees
+        all rows too; 'sgd', 'adam', 'adamw', 'adagrad', 'rmsprop', 'adadelta' and an optimizer of
+        your own (see ``skdeep.optimizers``) train on mini-batches.
     alpha : float, default=0.0001
         Strength of the L2 penalty; it is divided by the sample size (the batch's, in mini-batch
         training) when added to the loss.

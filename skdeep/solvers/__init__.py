@@ -40,7 +40,7 @@ class Solver(NamedTuple):
     needs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Solver({self.solve.__name__})"
+        return f"Solver({self.solve.__module__}.{self.solve.__qualname__})"
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError for a problem that does not fit, before anything is computed."""
@@ -63,7 +63,7 @@ class Solver(NamedTuple):
                 )
 
 
-# Name in Problem.solver -> module here with `solve` and `memory`, and perhaps `reads` and `NEEDS`.
+# Name in Problem.solver -> module here with `solve`, and perhaps `memory`, `reads` and `NEEDS`.
 SOLVERS: dict[str, str | Solver] = {
     "minibatch": "minibatch.loop",
     "lbfgs": "full_batch.lbfgs",
@@ -77,13 +77,14 @@ SOLVERS: dict[str, str | Solver] = {
 
 def get_solver(name: str | Solver) -> Solver:
     """Look up a solver, or pass one on; modules are imported when first used."""
-    solver = name if isinstance(name, Solver) else SOLVERS[name]
+    if isinstance(name, Solver):
+        return name
+    if name not in SOLVERS:
+        raise ValueError(f"solver={name!r} is unknown: there are {', '.join(SOLVERS)}.")
+    solver = SOLVERS[name]
     if isinstance(solver, str):
         module = import_module(f".{solver}", __name__)
-        solver = SOLVERS[name] = Solver(
-            module.solve,
-            module.memory,
-            getattr(module, "reads", None),
-            getattr(module, "NEEDS", ()),
-        )
+        found = {"memory": "memory", "reads": "reads", "needs": "NEEDS"}
+        found = {key: getattr(module, at) for key, at in found.items() if hasattr(module, at)}
+        solver = SOLVERS[name] = Solver(module.solve, **found)
     return solver

@@ -15,6 +15,7 @@ from skdeep.activations import ACTIVATIONS
 from skdeep.layers import Conv1D, Dense, Dropout, Residual
 from skdeep.neural_network import Autoencoder
 from skdeep.regularization import ClipNorm, GaussianNoise, MaxNorm
+from skdeep.solvers import get_solver
 
 from .draws import Draw
 
@@ -73,6 +74,7 @@ OBJECTS: dict[str, list] = {
     "solver": [optimizers.OPTIMIZERS["rmsprop"], optimizers.OPTIMIZERS["nesterov"]],
 }
 FUNCTIONS: dict[str, list] = {"loss": [quartic]}
+INSTANCES: dict[str, list] = {"solver": [get_solver("lbfgs")]}
 
 
 def _from_interval(rng, constraint, name, default):
@@ -95,6 +97,7 @@ BY_CONSTRAINT: dict[type, Callable] = {
     validation.Options: _from_options,
     validation.HasMethods: lambda rng, _, name, default: rng.choice(_objects(OBJECTS[name])),
     validation._Callables: lambda rng, _, name, default: rng.choice(_objects(FUNCTIONS[name])),
+    validation._InstancesOf: lambda rng, _, name, default: rng.choice(_objects(INSTANCES[name])),
     validation._Booleans: lambda rng, *_: bool(rng.integers(2)),
     validation._NoneConstraint: lambda *_: None,
 }

@@ -17,6 +17,7 @@ from skdeep.neural_network import (
     NetworkClassifier,
     NetworkRegressor,
 )
+from skdeep.stochastic import STOCHASTIC_SOLVERS
 
 from . import agreements
 from .parameters import VALUES
@@ -103,7 +104,7 @@ SUBJECTS = {
                 "max_iter": [5, 100, 100, 100],
                 "solver": [
                     *("lbfgs", "lbfgs", "newton-cg", "newton-cholesky", "liblinear", "sag"),
-                    *("saga", "saga", "sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"),
+                    *("saga", "saga", *STOCHASTIC_SOLVERS),
                 ],
                 "l1_ratio": [0.0, 0.0, 0.0, 1.0, 0.5],
                 "C": [1e-3, 0.1, 1.0, 1.0, 30.0, 1e3, 1e5, np.inf],

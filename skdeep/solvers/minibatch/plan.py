@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...draws import streams, threshold
+from ...draws import DRAWS, streams, threshold
 from ...optimizers import OPTIMIZERS, Optimizer
 from ...problem import Problem
 from ...regularization import put_together
@@ -147,7 +147,7 @@ class Layout:
             self.hyper |= {n: float(own[n][0, 0]) for n in self.hyper if own[n].size == 1}
         kinds = self.problem.options.get("regularizers", ())
         self.regularizers = put_together(kinds, numbers)
-        self.n_draws = len(self.dropout) + sum(one.random for one in self.regularizers)
+        self.n_draws = len(self.dropout) + DRAWS * sum(one.random for one in self.regularizers)
         # Masks are made for many steps at once where that saves launches, else while in the cache.
         numbers = len(self.models) * self.size * sum(map(prod, self.problem.net.masked))
         many = MASKS if self.backend.fixed_shapes and not self.backend.captures else 0

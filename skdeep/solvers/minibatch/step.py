@@ -70,13 +70,15 @@ class State(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a batch says: its rows, objective, penalty and gradient, and batch norm's moments."""
+    """What a batch says: its rows, objective, penalty and gradient, batch norm's moments, and the
+    random numbers that are left."""
 
     X: Any
     value: Any
     penalty: Any
     grad: Any
     moments: Any
+    draws: random.Draws
 
 
 @overridable
@@ -136,13 +138,13 @@ class Step:
             added = one.penalty(xp, net, theta, batch.per)
             if added is not None:
                 penalty, grad = penalty + added[0], _plus(xp, grad, added[1])
-        return Found(X, value, penalty, grad, moments)
+        return Found(X, value, penalty, grad, moments, draws)
 
     def update(self, state: State, found: Found, batch: Batch) -> State:
         """Where a gradient leads. What the state holds may be overwritten."""
         xp, (theta, slots, total), grad = self.xp, state, found.grad
         for one in self.layout.regularizers:
-            grad = one.gradient(xp, grad)
+            grad = one.gradient(xp, self.net, grad, found.draws)
         theta, slots = self.optimizer(
             xp, theta, grad, slots, batch.t, batch.rate, **self.layout.hyper
         )
@@ -153,11 +155,9 @@ class Step:
         value = found.value if self.scale == 1.0 else self.scale * found.value
         return State(theta, slots, total + (value + found.penalty) * batch.share)
 
-    def draws(self, batch: Batch, dtype) -> random.Draws | None:
+    def draws(self, batch: Batch, dtype) -> random.Draws:
         """Random numbers for regularisers; their streams follow those of the dropout layers."""
-        if batch.keys is None:
-            return None
-        keys = batch.keys[:, len(self.layout.dropout) :]
+        keys = None if batch.keys is None else batch.keys[:, len(self.layout.dropout) :]
         return random.Draws(self.xp, keys, self.layout.size, dtype)
 
     def averaged(self, theta, moments):
