@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 
-# What is more than nothing.
-TINY = float(np.finfo("float64").eps)
+# The numbers next to zero and one.
+ABOVE_ZERO, BELOW_ONE = (float(np.nextafter(*pair)) for pair in ((0.0, 1.0), (1.0, 0.0)))
 
 
 class Regularizer:
@@ -138,7 +138,7 @@ class ClipNorm(Regularizer):
     bound: float
 
     def __post_init__(self):
-        require(self, "bound", TINY, np.inf, "above 0")
+        require(self, "bound", ABOVE_ZERO, np.inf, "above 0")
 
     def gradient(self, xp, net, grad, draws):
         norm = xp.sqrt(xp.sum(grad * grad, axis=1, keepdims=True))
@@ -171,7 +171,7 @@ class MaxNorm(Regularizer):
     bound: float
 
     def __post_init__(self):
-        require(self, "bound", TINY, np.inf, "above 0")
+        require(self, "bound", ABOVE_ZERO, np.inf, "above 0")
 
     def theta(self, xp, net, theta):
         kept = []
@@ -214,7 +214,7 @@ class LabelSmoothing(Regularizer):
     amount: float
 
     def __post_init__(self):
-        require(self, "amount", 0.0, 1.0 - TINY, "in [0, 1)")
+        require(self, "amount", 0.0, BELOW_ONE, "in [0, 1)")
 
     def target(self, xp, y):
         amount = self.amount[..., None]

@@ -224,7 +224,7 @@ class TestAutograd:
 
         return autograd_loss
 
-    @every
+    @pytest.mark.parametrize("name", TWINS)
     def test_it_is_the_loss_by_hand(self, name, autograd_loss):
         torch = pytest.importorskip("torch")
         arrays = [torch.tensor(array) for array in make_case(name)]

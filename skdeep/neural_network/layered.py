@@ -101,7 +101,7 @@ class OfLayers(BaseNetwork):
         X = to_host(X)
         if not hasattr(X, "shape"):
             X = np.asarray(X)
-        return np.asarray(X).reshape(len(X), -1) if X.ndim > 2 else X
+        return np.asarray(X).reshape(len(X), prod(X.shape[1:])) if X.ndim > 2 else X
 
     def _row_shape(self, X, n_features):
         asked = self.input_shape

@@ -61,9 +61,11 @@ class Run:
         Evaluations of the objective in this stage.
     settles : ndarray of bool of shape (n_models,)
         Those that ``share`` is for; a small gradient is enough for the others.
+    singular : ndarray of bool of shape (n_models,)
+        Those whose Hessian was singular.
     waiting : ndarray of bool of shape (n_models,)
         Those that wait for a stage. A step lets a model wait for the next one where it finds no way
-        on, which then does not count as an iteration.
+        on: such an iteration is spent, but as in scikit-learn no part of ``n_iter``.
     """
 
     def __init__(self, backend, problem: Problem, share: float | None = None, any_step=False):
@@ -71,9 +73,9 @@ class Run:
         self.backend, self.xp, self.problem = backend, backend.xp, problem
         self.n_models, self.share, self.any_step = M, share, any_step
         self.theta = np.array(problem.theta, dtype=problem.dtype)
-        self.n_iter, self.evaluations = np.zeros((2, M), dtype=int)
+        self.n_iter, self.in_vain, self.evaluations = np.zeros((3, M), dtype=int)
         self.converged, self.told = np.zeros((2, M), dtype=bool)
-        self.waiting = np.ones(M, dtype=bool)
+        self.waiting, self.singular = np.ones(M, dtype=bool), np.zeros(M, dtype=bool)
         self.loss, self.errors = np.zeros(M), np.full(M, np.inf)
         self.curve: list[list[float]] = [[] for _ in range(M)]
         self.settles = np.ones(M, dtype=bool)
@@ -128,6 +130,10 @@ class Run:
         """What entries of a gradient are of the order of, at most: those of X, or one."""
         return max(largest(self.problem.X), 1.0)
 
+    def unpenalised(self):
+        """Which models (M,) have no penalty that tells."""
+        return self.limits["penalty"] <= NEGLIGIBLE * self.scale**2
+
     def limit(self, name: str):
         """A limit of the models on their way."""
         return self.limits[name][self.models]
@@ -170,7 +176,8 @@ class Run:
         told = self.told[models]
         self.met = met | told
         stop = (met & self.settled()) | idle | self.failed | told | ~np.isfinite(size)
-        stop |= self.n_iter[models] + self.n_steps >= self.limit("max_iter")
+        spent = self.n_iter[models] + self.in_vain[models] + self.n_steps
+        stop |= spent >= self.limit("max_iter")
         stop |= self.evaluations[models] + self.n_fun >= self.limit("max_fun")
         return self._let_go(stop, state) if stop.any() else state
 
@@ -179,6 +186,7 @@ class Run:
         done = self.models[stop]
         self.theta[done] = self.backend.to_numpy(self.point.theta)[stop]
         self.n_iter[done] += self.n_steps - self.waiting[done]
+        self.in_vain[done] += self.waiting[done]
         self.evaluations[done] += self.n_fun
         self.loss[done], self.converged[done] = self.value[stop], self.met[stop]
         self.errors[done] = self.error[stop]
@@ -223,8 +231,7 @@ class Run:
         # Without a penalty that tells there need be no optimum: scores that grow do not settle.
         growing = np.isfinite(self.moved) & (rate > 0.5)
         if growing.any():
-            free = self.limit("penalty") <= NEGLIGIBLE * self.scale**2
-            self.error = np.where(growing & free, 0.0, self.error)
+            self.error = np.where(growing & self.unpenalised()[self.models], 0.0, self.error)
         self.moved = moved
 
     def _report(self) -> None:
@@ -258,7 +265,7 @@ class Run:
             loss=self.loss,
             converged=self.converged,
             curve=self.curve,
-            extra={"n_fun": self.evaluations, "singular": ~self.settles},
+            extra={"n_fun": self.evaluations, "singular": self.singular},
         )
 
 

@@ -21,31 +21,26 @@ def pays(problem: Problem) -> bool:
     return P <= MAX_PARAMETERS and n * P * P * (k + 1) / (2 * k) <= CHEAP
 
 
-def descend(run: Run) -> np.ndarray:
-    """Go on until every model has stopped or given up.
+def descend(run: Run) -> None:
+    """Go on until every model has stopped or given up, to wait for another method.
 
-    Returns
-    -------
-    singular : ndarray of bool of shape (n_models,)
-        The models that gave up because their Hessian became singular. Others give up where they
-        find no lower point though their gradient is not small.
+    A model gives up where its Hessian becomes singular (``run.singular``), or where it finds no
+    lower point though its gradient is not small.
 
     References
     ----------
     Nocedal & Wright (2006), Numerical Optimization, chapter 3.
     """
     centre = Centre.of(run.objective)
-    singular = np.zeros(run.n_models, dtype=bool)
 
     def step(run: Run, _) -> None:
         d, without = _direction(run, centre)
         still = advance(run, d, order=2)
-        singular[run.models[without]] = True
+        run.singular[run.models[without]] = True
         run.waiting[run.models[without | (still & ~run.met)]] = True
         run.failed |= without | still
 
     iterate(run, step)
-    return singular
 
 
 def _direction(run: Run, centre: Centre):

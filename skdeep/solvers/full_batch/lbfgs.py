@@ -110,9 +110,10 @@ def by_quasi_newton(run: Run) -> None:
 def by_exact_newton(run: Run) -> None:
     """Newton's method with the Hessian formed, which leaves some models to the next stage."""
     run.enter()
-    singular = exact_newton.descend(run)
-    # Where the Hessian is singular there are many optima: a small gradient is all to ask for.
-    run.settles &= ~singular
+    exact_newton.descend(run)
+    # Without a penalty a singular Hessian is that of many optima: a small gradient is all to ask
+    # for. With one it was where the walk began: far off, say, where all probabilities are 0 or 1.
+    run.settles &= ~(run.singular & run.unpenalised())
 
 
 def by_truncated_newton(run: Run) -> None:

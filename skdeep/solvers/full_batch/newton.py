@@ -47,7 +47,7 @@ def solve(backend, problem: Problem) -> Result:
 
 
 def _warn(run: Run) -> None:
-    if not run.settles.all():
+    if run.singular.any():
         warnings.warn(
             "The Hessian of Newton's method is singular, as where features are collinear or "
             "outnumber the rows and the penalty is weak. L-BFGS goes on in its place.",
