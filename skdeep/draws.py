@@ -100,10 +100,11 @@ def normals(xp, keys, n: int, dtype):
 
 
 def threshold(rate):
-    """Levels below it have the chance ``rate``."""
-    return rate * LEVELS - LEVELS // 2
+    """Levels below it have the chance ``rate``; a whole number."""
+    return np.minimum(np.ceil(rate * LEVELS), LEVELS - 1) - LEVELS // 2
 
 
+@overridable
 def masks(xp, keys, numbers: Any, shape: tuple[int, ...], n_rows: int):
     """Masks of a dropout layer: 0 with the chance of the rate, else 1 / (1 - rate).
 
@@ -182,4 +183,4 @@ class Draws:
     def kept(self, rates, shape: tuple[int, int]):
         """Ones, (M, *shape), and zeros with the chance ``rates`` (M, 1)."""
         drawn = self._of_rows(levels(self.xp, self._next(), shape[1] * self.n_rows), shape)
-        return self.xp.astype(drawn >= threshold(rates)[..., None], self.dtype)
+        return self.xp.astype(drawn >= (rates * LEVELS - LEVELS // 2)[..., None], self.dtype)

@@ -76,6 +76,22 @@ def test_masks():
         np.testing.assert_array_equal(alone[0], mask[1])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_masks_are_the_same_on_every_backend(dtype):
+    torch = pytest.importorskip("array_api_compat.torch")
+    rates = np.array([0.3, 0.9999999])
+    numbers = [x.astype(dtype) for x in (draws.threshold(rates), 1.0 / (1.0 - rates))]
+    for shape in ((7,), (3, 5)):
+        expected = draws.masks(np, KEYS[:, :, 2], numbers, shape, 11)
+        backend = get_backend("numpy")
+        found = draws.masks(backend.xp, KEYS[:, :, 2], numbers, shape, 11)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype == dtype
+        tensors = [torch.asarray(x) for x in numbers]
+        found = draws.masks(torch, torch.asarray(KEYS[:, :, 2]), tensors, shape, 11)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_shorter_batches_have_the_numbers_of_their_rows():
     whole, part = (draws.Draws(np, KEYS[0], 50, np.float64) for _ in range(2))
     for draw in (lambda d, n: d.normal((n, 3)), lambda d, n: d.kept(np.full((2, 1), 0.4), (n, 3))):

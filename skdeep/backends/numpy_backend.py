@@ -42,6 +42,7 @@ class NumpyBackend(Backend):
             convolution.patches: patches,
             convolution.patches_backward: patches_backward,
             draws.levels: numpy_draws.levels,
+            draws.masks: numpy_draws.masks,
             minibatch.gather: self.gather,
             objective.loss_along: loss_along,
             perceptron.train: perceptron_compiled.train,

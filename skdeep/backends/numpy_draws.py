@@ -1,5 +1,7 @@
 """Random numbers on NumPy: hashed in place, a block at a time, which stays in the cache."""
 
+from math import prod
+
 import numpy as np
 
 from .. import draws
@@ -28,3 +30,11 @@ def levels(xp, keys, n: int):
     # Of a word the lowest bits come first.
     parts = out.astype("<u8", copy=False).view("<i2")
     return parts.reshape(*keys.shape, -1)[..., :n]
+
+
+def masks(xp, keys, numbers, shape, n_rows):
+    """Override of ``draws.masks``: levels are compared as the short whole numbers that they are."""
+    below, scale = (np.asarray(number)[..., None] for number in numbers)
+    kept = levels(xp, keys, prod(shape) * n_rows) >= below.astype(np.int16)
+    kept = (kept * scale).reshape(*keys.shape, prod(shape), n_rows).mT
+    return kept if len(shape) == 1 else kept.reshape(*keys.shape, n_rows, *shape)

@@ -113,7 +113,8 @@ def by_exact_newton(run: Run) -> None:
     exact_newton.descend(run)
     # Without a penalty a singular Hessian is that of many optima: a small gradient is all to ask
     # for. With one it was where the walk began: far off, say, where all probabilities are 0 or 1.
-    run.settles &= ~(run.singular & run.unpenalised())
+    if run.singular.any():
+        run.settles &= ~(run.singular & run.unpenalised())
 
 
 def by_truncated_newton(run: Run) -> None:
