@@ -99,7 +99,8 @@ def fit_all() -> None:
         linear.fit(np.tile(X, (1, 90)), X[:, 0])
     MLPRegressor("squared_error", (3,), solver="lm", **SHORT).fit(X, X[:, 0])
     Autoencoder((2,), max_norm=0.1, clip_norm=0.1, **SHORT).fit(X).inverse_transform(X[:, :2])
-    Autoencoder((2,), noise="gaussian", dropout=0.5, **SHORT).fit(X)
+    for noise in ("gaussian", "masking"):
+        Autoencoder((2,), noise=noise, dropout=0.5, **SHORT).fit(X)
     layers = [
         Conv2D(2, 2),
         LocallyConnected2D(2, 2),

@@ -126,9 +126,14 @@ class Run:
         return limits | {"penalty": np.broadcast_to(penalty, (M, 1))[:, 0]}
 
     @cached_property
+    def size(self) -> float:
+        """The largest size of an entry of X; a pass over it."""
+        return largest(self.problem.X)
+
+    @property
     def scale(self) -> float:
         """What entries of a gradient are of the order of, at most: those of X, or one."""
-        return max(largest(self.problem.X), 1.0)
+        return max(self.size, 1.0)
 
     def unpenalised(self):
         """Which models (M,) have no penalty that tells."""

@@ -55,28 +55,35 @@ def solve(backend, problem: Problem) -> Result:
     Byrd, Nocedal & Schnabel (1994), Representations of quasi-Newton matrices and their use in
     limited memory methods.
     """
-    if problem.net.linear:
-        if largest(problem.X) > limit(problem.dtype):
-            return moderated(solve, backend, problem)
-        if needs_double(backend, problem):
-            return in_double(solve, backend, problem)
-    return in_stages(backend, problem, stages(problem))
-
-
-def stages(problem: Problem) -> list[Callable[[Run], None]]:
-    """How a fit goes: each stage takes models on from where those before it have left them."""
     if not problem.net.linear:
-        return [by_quasi_newton]
+        return in_stages(backend, problem, [by_quasi_newton])
+    size = largest(problem.X)
+    if size > limit(problem.dtype):
+        return moderated(solve, backend, problem)
+    if needs_double(backend, problem):
+        return in_double(solve, backend, problem)
+    return in_stages(backend, problem, stages(problem, size), size)
+
+
+def stages(problem: Problem, size: float) -> list[Callable[[Run], None]]:
+    """How a fit of linear models goes: each stage goes on from where those before have left them.
+
+    ``size`` is the largest size of an entry of X.
+    """
     if has_hessian(problem.net.loss) and exact_newton.pays(problem):
         return [by_exact_newton, in_turns]
-    if problem.dtype == "float64" and _large(problem) and _single_will_do(problem.X):
+    if problem.dtype == "float64" and _large(problem) and _single_will_do(problem.X, size):
         return [in_single_precision, in_double_precision]
     return [in_turns]
 
 
-def in_stages(backend, problem: Problem, stages: list[Callable[[Run], None]]) -> Result:
-    """The result of stages that follow on one another."""
+def in_stages(
+    backend, problem: Problem, stages: list[Callable[[Run], None]], size: float | None = None
+) -> Result:
+    """The result of stages that follow on one another; ``size`` is known of X, or None."""
     run = PreconditionedRun.of(backend, problem)
+    if size is not None:
+        run.size = size
     for stage in stages:
         stage(run)
     return run.result()
@@ -137,7 +144,7 @@ def in_single_precision(run: PreconditionedRun) -> None:
     The first iterations are over a subsample of the rows. A model that it misleads starts where it
     was to start, as do all where rows are few.
     """
-    backend, xp, problem = run.backend, run.xp, _in_single(run.problem)
+    backend, xp, problem = run.backend, run.xp, _in_single(run.problem, run.size)
     space, history = run.space.astype(xp, xp.float32), None
     found = _subsampled(backend, problem, space)
     if found is not None:
@@ -203,14 +210,14 @@ def _large(problem: Problem) -> bool:
     return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
 
 
-def _single_will_do(X) -> bool:
+def _single_will_do(X, size: float) -> bool:
     """Whether single precision tells rows apart well enough to begin in it."""
-    return 1e-30 < largest(X) < 1e30 and tells_apart(X, DEVIATIONS)
+    return 1e-30 < size < 1e30 and tells_apart(X, DEVIATIONS)
 
 
-def _in_single(problem: Problem) -> Problem:
+def _in_single(problem: Problem, size: float) -> Problem:
     """The problem in single precision, down to a gradient safely above its rounding."""
-    rounding = 4.0 * float(np.finfo("float32").eps) * largest(problem.X)
+    rounding = 4.0 * float(np.finfo("float32").eps) * size
     tol = np.maximum(problem.hyper["tol"] - rounding, rounding)
     return replace(problem, dtype="float32", hyper={**problem.hyper, "tol": tol})
 
