@@ -116,7 +116,9 @@ class Step:
     def masks(self, batches: list[Batch]) -> list:
         """Those of the dropout layers in some steps, (S, M, n, *shape) or None."""
         xp, layout, drawn = self.xp, self.layout, []
-        for i, (numbers, shape) in enumerate(zip(layout.dropout, self.net.masked, strict=True)):
+        # Counted from the output on: an input layer that drops nothing changes no other's masks.
+        streams = reversed(range(layout.n_draws - len(layout.dropout), layout.n_draws))
+        for i, numbers, shape in zip(streams, layout.dropout, self.net.masked, strict=True):
             keys = None if numbers is None else xp.stack([batch.keys[:, i] for batch in batches])
             drawn.append(
                 None if keys is None else random.masks(xp, keys, numbers, shape, layout.size)
@@ -156,8 +158,9 @@ class Step:
         return State(theta, slots, total + (value + found.penalty) * batch.share)
 
     def draws(self, batch: Batch, dtype) -> random.Draws:
-        """Random numbers for regularisers; their streams follow those of the dropout layers."""
-        keys = None if batch.keys is None else batch.keys[:, len(self.layout.dropout) :]
+        """Random numbers for regularisers; the streams of the dropout layers follow theirs."""
+        n = self.layout.n_draws - len(self.layout.dropout)
+        keys = None if batch.keys is None else batch.keys[:, :n]
         return random.Draws(self.xp, keys, self.layout.size, dtype)
 
     def averaged(self, theta, moments):
