@@ -109,7 +109,7 @@ FORMS = {
     "batch norm": (network(batch_norm=True), Y),
     "bounds": (network(l1_ratio=0.5, clip_norm=0.1, max_norm=0.5, label_smoothing=0.1), Y),
     "single precision": (network(dtype="float32"), Y),
-    "members that end": (network(**ending, n_members=3, dropout=0.2), Y),
+    "members that end": (network(**ending, n_members=3, dropout=0.4), Y),
     "members, early stopping": (network(n_members=2, early_stopping=True), Y),
     "in order": (network(shuffle=False), Y),
     "pre-training": (network(pretraining=Autoencoder(max_iter=2)), Y),

@@ -1,5 +1,7 @@
 """What a training step is made of, in few launches: where arrays are small, those are its cost."""
 
+import math
+
 import torch
 
 from .. import activations, losses, optimizers
@@ -88,6 +90,8 @@ def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
     v.lerp_(grad * grad, 1.0 - beta_2)
     root = torch.sqrt(v).add_(epsilon)
     if isinstance(rate, float):
+        # What is beyond the type is infinite there, as in a product; torch would refuse it.
+        rate = rate if rate <= torch.finfo(theta.dtype).max else math.inf
         return theta.addcdiv_(m, root, value=-rate), slots
     return theta.addcmul_(torch.div(m, root, out=root), rate, value=-1.0), slots
 

@@ -51,6 +51,8 @@ class Stack:
             for i in range(optimizer_of(problem).slots)
         ]
         self.step = np.array([[float(t.step)] for t in trainings])
+        # Whose best there is: a warm start that finds no better score ends where it ends.
+        self.known = np.array([t.best_theta is not None for t in trainings])
         self.best = None
         if problem.options["early_stopping"]:
             best = [t.best_theta for t in trainings]
@@ -98,6 +100,7 @@ class Stack:
 
     def remember(self, better: np.ndarray) -> None:
         """Keep the parameters of models that are better than before, a mask of shape (M,)."""
+        self.known[self.models[better]] = True
         if better.all():
             self.best = self.xp.asarray(self.theta, copy=True)
         elif better.any():
@@ -116,7 +119,7 @@ class Stack:
             best = None if self.best is None else slots.pop()
             for i, m in enumerate(models):
                 self.trainings[m].slots = np.array([slot[i] for slot in slots])
-                if best is not None and np.isfinite(self.trainings[m].best_score):
+                if best is not None and self.known[m]:
                     self.trainings[m].best_theta = np.array(best[i])
         for m, step in zip(self.models[self.live], self.step[self.live], strict=True):
             self.trainings[m].step = int(step[0])
