@@ -59,7 +59,7 @@ def test_hessian_formed_or_not(ratio, monkeypatch):
     y = softmax(X[:, :3] + rng.randn(200, 3), axis=1).argmax(axis=1)
     model = LogisticRegression(solver="saga", l1_ratio=ratio, C=0.2, tol=1e-9)
     formed = model.fit(X, y).coef_
-    monkeypatch.setattr(proximal, "MAX_PARAMETERS", 0)
+    monkeypatch.setattr(proximal, "MAX_IN_PLAY", 0)
     assert_allclose(model.fit(X, y).coef_, formed, atol=1e-6)
     assert (formed == 0).any()
 

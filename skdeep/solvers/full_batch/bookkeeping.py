@@ -22,7 +22,7 @@ NEGLIGIBLE = float(np.finfo("float64").eps)
 
 # The hyper-parameters that all full-batch solvers read.
 FULL_BATCH = {"l2", "l2_intercept", "tol", "max_iter", "max_fun", "ftol"}
-# Of the models on their way, in this order.
+# What a run holds for each model on its way.
 OWN = ("models", "value", "best", "idle", "failed", "met", "moved", "error")
 
 
@@ -51,7 +51,7 @@ class Run:
     ----------
     models : ndarray of int
         Those on their way.
-    objective : LinearObjective or NetworkObjective
+    objective : Objective
         Theirs.
     point : Point
         Where they stand. A step puts it further on.

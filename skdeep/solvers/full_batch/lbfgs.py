@@ -23,8 +23,8 @@ from .scaling import limit, moderated
 # Rows times parameters from which on passes over the rows are what an iteration costs. A fit then
 # begins in single precision, which halves that.
 LARGE = 2**21
-# Features may be so many deviations from zero for it.
-DEVIATIONS = 1e3
+# Features may be so many deviations from zero for it: float64 has the last word.
+DEVIATIONS_AT_FIRST = 1e3
 # Iterations over a subsample of the rows, where there are several times as many.
 SUBSAMPLED = 12
 # Iterations after which curvature has moved too far from where the preconditioner was made.
@@ -212,7 +212,7 @@ def _large(problem: Problem) -> bool:
 
 def _single_will_do(X, size: float) -> bool:
     """Whether single precision tells rows apart well enough to begin in it."""
-    return 1e-30 < size < 1e30 and tells_apart(X, DEVIATIONS)
+    return 1e-30 < size < 1e30 and tells_apart(X, DEVIATIONS_AT_FIRST)
 
 
 def _in_single(problem: Problem, size: float) -> Problem:

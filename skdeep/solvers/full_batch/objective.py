@@ -120,8 +120,8 @@ def loss_along(xp, loss, raw, change, step, y, w):
     return value, raw, dz, xp.sum(dz * change, axis=(-2, -1))
 
 
-class LinearObjective(NamedTuple):
-    """The objective of networks without a hidden layer."""
+class Objective(NamedTuple):
+    """What objectives of either kind are made of."""
 
     backend: Any
     net: Network
@@ -131,6 +131,10 @@ class LinearObjective(NamedTuple):
     @property
     def xp(self):
         return self.backend.xp
+
+
+class LinearObjective(Objective):
+    """The objective of networks without a hidden layer."""
 
     def at(self, theta) -> Point:
         """The point of given parameters."""
@@ -205,17 +209,8 @@ def _largest(xp, scores):
     return xp.maximum(xp.max(scores, axis=(1, 2)), -xp.min(scores, axis=(1, 2)))
 
 
-class NetworkObjective(NamedTuple):
+class NetworkObjective(Objective):
     """The objective of networks of any depth."""
-
-    backend: Any
-    net: Network
-    data: Data
-    shared = ("backend", "net")
-
-    @property
-    def xp(self):
-        return self.backend.xp
 
     def at(self, theta) -> Point:
         X, y, w, decay = self.data
@@ -241,6 +236,6 @@ class NetworkLine:
         return self.last
 
 
-def make_objective(backend, problem) -> LinearObjective | NetworkObjective:
+def make_objective(backend, problem) -> Objective:
     kind = LinearObjective if problem.net.linear else NetworkObjective
     return kind(backend, problem.net, load(backend, problem))

@@ -15,7 +15,7 @@ from .precision import in_double, needs_double
 from .scaling import centred, far, limit, moderated
 
 # Beyond so many parameters in play the Hessian is not formed.
-MAX_PARAMETERS = 2048
+MAX_IN_PLAY = 2048
 # Most steps of the inner solver, and products with the Hessian in one of its systems.
 MAX_INNER, MAX_PRODUCTS = 40, 25
 MAX_TRIALS = 30
@@ -392,7 +392,7 @@ def _newton_point(xp, objective: LinearObjective, point: Point, sub, l1, least):
             return u
         return recentre(xp, u, k, own_l1, some.data.decay)
 
-    build = dense_model if places.shape[0] <= MAX_PARAMETERS else implicit_model
+    build = dense_model if places.shape[0] <= MAX_IN_PLAY else implicit_model
     model = build(some, part)
     u = minimise_model(xp, model, k, part.theta, part.grad, own_l1, accuracy, centre)
     if features is None:
@@ -441,7 +441,7 @@ def _restrict(objective: LinearObjective, point: Point, features):
 def memory(problem: Problem) -> float:
     """Bytes that one model works on."""
     n, P, k = problem.X.shape[0], problem.theta.shape[1], problem.net.units[1]
-    matrices = 4 * P * P if P <= MAX_PARAMETERS else 0
+    matrices = 4 * P * P if P <= MAX_IN_PLAY else 0
     return np.dtype(problem.dtype).itemsize * (n * (k * (k + 9) / 2 + 2) + 20 * P + matrices)
 
 

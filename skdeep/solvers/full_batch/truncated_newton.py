@@ -12,7 +12,7 @@ from .line_search import wolfe
 # Most products with the Hessian for one direction.
 MAX_PRODUCTS = 10
 # Iterations in which the gradient has to halve, or another method may try.
-PATIENCE = 8
+HALVED_WITHIN = 8
 # Directions for which the preconditioner's blocks serve.
 BLOCKS_SERVE = 5
 
@@ -79,7 +79,7 @@ class _Descent:
         """Whether a model is stuck or crawls."""
         if self.stuck or (run.idle > 1).any():
             return True
-        if self.n_steps == 0 or self.n_steps % PATIENCE:
+        if self.n_steps == 0 or self.n_steps % HALVED_WITHIN:
             return False
         crawls = run.best > 0.5 * self.before[run.models]
         self.before[run.models] = run.best

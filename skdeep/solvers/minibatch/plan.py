@@ -1,5 +1,6 @@
 """What the steps of an epoch need of the host: planned at once, and sent to the device at once."""
 
+from itertools import islice
 from math import prod
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ from ...optimizers import OPTIMIZERS, Optimizer
 from ...problem import Problem
 from ...regularization import put_together
 from .training import learning_rates
+
+# Numbers of masks that are drawn at once at most.
+MASKS = 2**21
 
 
 def permute(problem: Problem, m: int, order: np.ndarray) -> np.ndarray:
@@ -23,10 +27,6 @@ def optimizer_of(problem: Problem) -> Optimizer:
     """The entry of the table, or the user's own."""
     optimizer = problem.options["optimizer"]
     return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
-
-
-# Numbers of masks that are drawn at once at most.
-MASKS = 2**21
 
 
 class Batch(NamedTuple):
@@ -114,12 +114,14 @@ class Layout:
         }
         idle = self.counts == 0
         self.still = {s: self._mask(idle[s]) for s in np.flatnonzero(idle.any(axis=1)).tolist()}
+        self.own = {name: values[models] for name, values in problem.hyper.items()}
         self._place_numbers()
+        # Without sample weights what follows from them is the same in every epoch.
+        self.weighed = None
         if problem.weights is None:
             _, first, kind = np.unique(self.counts, axis=0, return_index=True, return_inverse=True)
-            self.of_step = [None] * len(first)
-            placed = self._weighed({int(s): self._present(s) for s in first})
-            self.weighed = [placed[int(first[k])] for k in kind.ravel()]
+            placed = self._weighed({s: self._present(s) for s in first.tolist()})
+            self.weighed = [placed[s] for s in first[kind.ravel()].tolist()]
 
     def _mask(self, which: np.ndarray):
         """A mask of models on the device, (M, 1), or None for all."""
@@ -127,31 +129,29 @@ class Layout:
 
     def _place_numbers(self) -> None:
         """Send the numbers of the models that are the same in every step."""
-        hyper, dtype = self.problem.hyper, self.problem.dtype
-        own = {name: values[self.models] for name, values in hyper.items()}
-        names = [*optimizer_of(self.problem).hyper]
-        names += [name for name in own if name.startswith("regularizer_")]
+        own, of_optimizer = self.own, optimizer_of(self.problem).hyper
+        names = [*of_optimizer, *(name for name in own if name.startswith("regularizer_"))]
         rates = own.get("dropout", np.zeros((len(self.models), 0)))
         placed = send(
             self.backend,
             [*(own[name] for name in names), threshold(rates.T), 1.0 / (1.0 - rates.T)],
-            dtype,
+            self.problem.dtype,
         )
         self.dropout = [
             (placed[-2][i, :], placed[-1][i, :]) if rate.any() else None
             for i, rate in enumerate(rates.T)
         ]
         numbers = dict(zip(names, placed, strict=False))
-        self.hyper = {name: numbers[name] for name in optimizer_of(self.problem).hyper}
+        self.hyper = {name: numbers[name] for name in of_optimizer}
         if len(self.models) == 1:  # a plain number is quicker where arrays are small
             self.hyper |= {n: float(own[n][0, 0]) for n in self.hyper if own[n].size == 1}
         kinds = self.problem.options.get("regularizers", ())
         self.regularizers = put_together(kinds, numbers)
         self.n_draws = len(self.dropout) + DRAWS * sum(one.random for one in self.regularizers)
         # Masks are made for many steps at once where that saves launches, else while in the cache.
-        numbers = len(self.models) * self.size * sum(map(prod, self.problem.net.masked))
+        of_step = len(self.models) * self.size * sum(map(prod, self.problem.net.masked))
         many = MASKS if self.backend.fixed_shapes and not self.backend.captures else 0
-        self.at_once = min(max(many // max(numbers, 1), 1), len(self.starts))
+        self.at_once = min(max(many // max(of_step, 1), 1), len(self.starts))
 
     def _present(self, s: int) -> np.ndarray:
         """Ones for the rows of a batch that are no padding, (M, b)."""
@@ -159,9 +159,7 @@ class Layout:
 
     def _weighed(self, weights: dict[int, np.ndarray]) -> dict[int, tuple]:
         """Of steps whose rows have such weights what follows from them: ``w`` to ``present``."""
-        hyper, dtype = self.problem.hyper, self.problem.dtype
-        own = {name: values[self.models] for name, values in hyper.items()}
-        columns, shapes = [], []
+        own, dtype, columns = self.own, self.problem.dtype, []
         for s, w in weights.items():
             n = self.counts[s][:, None].astype(float)
             even = self.problem.weights is None and not self.padded[s]
@@ -171,14 +169,9 @@ class Layout:
             per = np.broadcast_to(own.get("penalty_rows", size), size.shape)
             present = [self._present(s) / np.maximum(n, 1.0)] if self.padded[s] else []
             w = 1.0 / size if even else w / size.astype(dtype)
-            columns += [w, own["l2"] / per, per, (n / self.lengths[:, None])[:, 0], *present]
-            shapes.append(len(present))
+            columns += [w, own["l2"] / per, per, n[:, 0] / self.lengths, *present]
         placed = iter(send(self.backend, [np.asarray(c, dtype=dtype) for c in columns], dtype))
-        found = {}
-        for s, is_padded in zip(weights, shapes, strict=True):
-            parts = [next(placed) for _ in range(4)]
-            found[s] = (*parts, next(placed) if is_padded else None)
-        return found
+        return {s: (*islice(placed, 4), next(placed) if self.padded[s] else None) for s in weights}
 
     def batches(self, orders: list[np.ndarray], step, trainings) -> list[Batch]:
         """The batches of an epoch.
@@ -194,7 +187,7 @@ class Layout:
         order, S = self._stacked(orders), len(self.starts)
         t = step + self.made
         rates = learning_rates(self.problem, self.models, trainings, step, S)
-        weighed = getattr(self, "weighed", None) or self._own_weights(order)
+        weighed = self.weighed or self._own_weights(order)
         rows, keys = self._placed(order, t, trainings)
         if len(self.models) == 1 and not self.backend.captures:
             t, rates = t[:, 0, 0].tolist(), np.asarray(rates)[:, 0, 0].tolist()

@@ -106,7 +106,7 @@ class Step:
     def __init__(self, backend, problem: Problem, data: Data, layout: Layout):
         self.xp, self.net, self.data, self.layout = backend.xp, problem.net, data, layout
         self.optimizer = chosen(self.xp, optimizer_of(problem).step)
-        self.scale, self.dtype = problem.options["loss_scale"], problem.dtype
+        self.scale = problem.options["loss_scale"]
         self.captured = captured(self.xp, self)
 
     def __call__(self, state: State, batch: Batch) -> State:
