@@ -122,7 +122,7 @@ class Model(Versioned):
         """The same; NumPy where a fitted model has come to a machine without that backend.
 
         What it has learned are NumPy arrays. Nothing else ever falls back. Only training rounds
-        products to bfloat16: any backend predicts with the parameters.
+        products: any backend predicts with the parameters.
         """
         try:
             return get_backend(self._backend_name(X), self._kept_dtype)
@@ -138,13 +138,13 @@ class Model(Versioned):
     def _compute_dtype(self, X) -> str:
         """Name of the type to compute in, given validated data.
 
-        Parameters are kept in float32 under bfloat16: only products are rounded.
+        Parameters are kept in float32 where only products are rounded.
         """
         return self._kept_dtype or str(X.dtype)
 
     @property
     def _kept_dtype(self) -> str | None:
-        return "float32" if self._dtype_name == "bfloat16" else self._dtype_name
+        return "float32" if self._dtype_name in {"bfloat16", "tf32"} else self._dtype_name
 
     @property
     def _dtype_name(self) -> str | None:

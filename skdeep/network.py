@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "forward",
     "hidden_layers",
+    "loss_and_slope",
     "predict",
     "value_and_grad",
 ]
@@ -403,7 +404,7 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
         h, s = layer.forward(xp, p, h, training)
         saved.append(s)
 
-    value, dh = chosen(xp, net.loss.value_and_grad)(xp, h, y, w)
+    value, dh = loss_and_slope(xp, net, h, y, w)
     grads: list[dict] = [{} for _ in net.layers]
     for i in reversed(range(net.first, len(net.layers))):
         grads[i], to_input = net.layers[i].backward(xp, views[i], saved[i], dh)
@@ -420,6 +421,12 @@ def backpropagate(xp, net: Network, theta, X, y, w, l2, masks=None):
         parts.append(("running", xp.zeros_like(moments)))
     grad = xp.concat([part for _, part in parts], axis=1)
     return value, *decayed(xp, net, theta, grad, l2), moments
+
+
+@overridable
+def loss_and_slope(xp, net: Network, raw, y, w):
+    """The loss (M,) of scores (M, n, k) under row weights, and its gradient of their shape."""
+    return chosen(xp, net.loss.value_and_grad)(xp, raw, y, w)
 
 
 @overridable

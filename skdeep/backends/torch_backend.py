@@ -9,12 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .. import network
 from ..losses import Loss, identity
 from ..solvers.minibatch.step import captured
 from .base import Backend
 from .torch_backend_capture import CapturedStep
+from .torch_backend_compiled import compiled_optimizers
 from .torch_backend_convolution import OVERRIDES as OF_CONVOLUTIONS
+from .torch_backend_precision import ROUNDED
 from .torch_backend_steps import OVERRIDES as OF_STEPS
 
 
@@ -104,17 +105,6 @@ def _devices() -> list[str]:
     return [*names, "cpu"]
 
 
-def _mixed_precision(fn, device: str):
-    """Override of ``network.backpropagate``: products in bfloat16 and the rest in float32."""
-
-    def mixed(xp, net, theta, *args):
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-            results = fn.__wrapped__(xp, net, theta, *args)
-        return tuple(None if result is None else result.to(theta.dtype) for result in results)
-
-    return mixed
-
-
 def make_backend(device: str | None, dtype: str | None) -> Backend:
     devices = _devices()
     full = {None: "cpu", "cuda": "cuda:0"}.get(device, device)
@@ -126,11 +116,13 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
         )
     if full == "mps" and dtype in (None, "float64"):
         raise ValueError("backend='torch:mps' has no float64: pass dtype='float32'.")
+    if dtype == "tf32" and not full.startswith("cuda"):
+        raise ValueError(f"dtype='tf32' is of CUDA devices: backend='torch:{full}' has none.")
     backend = TorchBackend("torch", full, xp, {**OF_CONVOLUTIONS, **OF_STEPS})
     if full.startswith("cuda"):
         backend.captures = True
         backend.overrides[captured] = CapturedStep
-    if dtype == "bfloat16":
-        for fn in (network.value_and_grad, network.backpropagate):
-            backend.overrides[fn] = _mixed_precision(fn, full)
+        backend.overrides.update(compiled_optimizers(OF_STEPS))
+    if dtype in ROUNDED:
+        ROUNDED[dtype](backend)
     return backend

@@ -56,7 +56,7 @@ def largest(xp, x, size):
 def largest_backward(xp, saved, dy, size):
     """Override of ``largest_backward``."""
     image, places, (M, n, H, W, C) = saved
-    grad = dy.permute(0, 1, 4, 2, 3).reshape(places.shape)
+    grad = dy.permute(0, 1, 4, 2, 3).reshape(places.shape).to(image.dtype)
     dx = torch.ops.aten.max_pool2d_with_indices_backward(
         *(grad, image, (size, size), (size, size), (0, 0), (1, 1), False, places)
     )

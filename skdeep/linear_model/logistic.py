@@ -183,7 +183,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
     backend : str, default="auto"
         "numpy", "torch", "torch:cuda" …; "auto" follows the data.
 
-    dtype : {"float32", "float64", "bfloat16"}, NumPy's type or dtype, default=None
+    dtype : {"float32", "float64"}, NumPy's type or dtype, default=None
         Type to compute in; None is that of the data.
 
     Attributes

@@ -153,10 +153,12 @@ ADDED = {
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data."""),
     "dtype": Parameter(None,
-        [StrOptions({"float32", "float64", "bfloat16"}), *NUMPY_TYPES, None],
-        "{'float32', 'float64', 'bfloat16'}, NumPy's type or dtype", """
-        Type to compute in; None means the input's. 'bfloat16' keeps the weights in float32 and
-        needs torch."""),
+        [StrOptions({"float32", "float64", "bfloat16", "tf32"}), *NUMPY_TYPES, None],
+        "{'float32', 'float64', 'bfloat16', 'tf32'}, NumPy's type or dtype", """
+        Type to compute in; None means the input's. 'bfloat16' and 'tf32' keep the weights in
+        float32 and round the factors of products in training, to 8 and 11 bits. The one needs
+        torch, the other torch on CUDA; tf32 is then on for products of other threads too while
+        a step is launched, and is left as it was."""),
 }
 
 CLASSIFIER = {
