@@ -8,6 +8,9 @@ from ...overrides import chosen
 from .objective import LinearObjective, Point, shift_invariant
 from .preconditioning import MAX_FEATURES, MIN_ROWS, ROWS_AT_ONCE, inverse_root
 
+# Numbers of rows that are kept as a Hessian needs them, from step to step: 2 MB.
+KEPT = 2**18
+
 
 class Centre(NamedTuple):
     """Where features are centred, an intercept for each output taking the shift up.
@@ -19,14 +22,30 @@ class Centre(NamedTuple):
     mean : array of shape (p,)
     varies : array of shape (p,)
         One for the features that are not constant, else zero.
+    some_constant : bool
+        Whether there is such a zero.
+    kept : array of shape (q, n), or None
+        The rows in these coordinates, as columns, if they are few.
     """
 
     mean: Any
     varies: Any
+    some_constant: bool = False
+    kept: Any = None
 
     @classmethod
     def of(cls, objective: LinearObjective) -> "Centre":
         """That of the rows; of no features where the intercept is not free to take the shift up."""
+        xp, net, X = objective.xp, objective.net, objective.data.X
+        centre = cls._of(objective)
+        constant = bool(xp.any(centre.varies == 0))
+        kept = None
+        if X.shape[0] * (X.shape[1] + 1) <= KEPT:
+            kept = xp.concat([Z for _, Z in centre.columns(xp, X, net.intercept, 1)], axis=1)
+        return centre._replace(some_constant=constant, kept=kept)
+
+    @classmethod
+    def _of(cls, objective: LinearObjective) -> "Centre":
         xp, net, (X, *_, decay) = objective.xp, objective.net, objective.data
         one = xp.ones_like(decay[0, : X.shape[1]])
         if not net.intercept or bool(xp.any(decay[:, net.n_weights :] > 0)):
@@ -38,8 +57,13 @@ class Centre(NamedTuple):
         rounding = MIN_ROWS * float(xp.finfo(mean.dtype).eps) * xp.abs(mean)
         return cls(mean, xp.where(largest > rounding, one, 0.0))
 
-    def rows(self, X):
-        return (X - self.mean) * self.varies
+    def columns(self, xp, X, intercept: bool, width: int):
+        """Where blocks of rows start, and the blocks as columns, a row of ones below."""
+        if self.kept is not None:
+            yield from ((cut.start, self.kept[:, cut]) for cut in cuts(X.shape[0], width))
+            return
+        for start, Z in row_blocks(X, width):
+            yield start, columns(xp, (Z - self.mean) * self.varies, intercept)
 
     def gradient(self, xp, g, decayed):
         """The gradient (M, q, k) in centred coordinates, of which ``decayed`` is the penalty's."""
@@ -73,6 +97,12 @@ def row_blocks(X, width: int):
         yield cut.start, rows.toarray() if hasattr(rows, "toarray") else rows
 
 
+def columns(xp, Z, intercept: bool):
+    """Rows (n, p) as columns (q, n), with a row of ones below if there is an intercept."""
+    Z = xp.matrix_transpose(Z)
+    return xp.concat([Z, xp.ones_like(Z[:1, :])], axis=0) if intercept else Z
+
+
 def gram(xp, X, h, intercept: bool, centre: Centre | None = None):
     """``Zᵀ diag(h_m) Z`` for row weights h of shape (M, n): an array of shape (M, q, q).
 
@@ -82,14 +112,15 @@ def gram(xp, X, h, intercept: bool, centre: Centre | None = None):
     if hasattr(X, "toarray") and centre is None:
         return _sparse_gram(xp, X, h, intercept)
     q = p + intercept
-    out = xp.zeros((M * q, q), dtype=h.dtype, device=h.device)
-    # All models in one product.
-    for start, Z in row_blocks(X, M * q):
-        Z = Z if centre is None else centre.rows(Z)
-        if intercept:
-            Z = xp.concat([Z, xp.ones_like(Z[:, :1])], axis=1)
-        weighted = h[:, None, start : start + Z.shape[0]] * xp.matrix_transpose(Z)[None, :, :]
-        out = out + xp.reshape(weighted, (M * q, Z.shape[0])) @ Z
+    if centre is None:
+        blocks = ((start, columns(xp, Z, intercept)) for start, Z in row_blocks(X, M * q))
+    else:
+        blocks = centre.columns(xp, X, intercept, M * q)
+    out = 0.0
+    for start, Z in blocks:
+        weighted = h[:, None, start : start + Z.shape[1]] * Z
+        # All models in one product.
+        out = out + xp.reshape(weighted, (M * q, Z.shape[1])) @ xp.matrix_transpose(Z)
     return xp.reshape(out, (M, q, q))
 
 
@@ -112,14 +143,14 @@ def hessian(objective: LinearObjective, point: Point, centre: Centre | None = No
     h = xp.stack([chosen(xp, net.loss.hessian)(xp, predicted, w, i, j) for i, j in pairs], axis=1)
     H = gram(xp, X, xp.reshape(h, (M * len(pairs), X.shape[0])), net.intercept, centre)
     q = H.shape[-1]
-    H = xp.reshape(H, (M, len(pairs), q, q))
-    place = {pair: at for at, pair in enumerate(pairs)}
-    at = [place[max(i, j), min(i, j)] for i in range(k) for j in range(k)]
-    H = xp.stack([H[:, a, :, :] for a in at], axis=1)
-    H = xp.permute_dims(xp.reshape(H, (M, k, k, q, q)), (0, 3, 1, 4, 2))
-    return xp.reshape(H, (M, q * k, q * k)) + decay[:, :, None] * xp.eye(
-        q * k, dtype=decay.dtype, device=decay.device
-    )
+    if k > 1:
+        H = xp.reshape(H, (M, len(pairs), q, q))
+        place = {pair: at for at, pair in enumerate(pairs)}
+        at = [place[max(i, j), min(i, j)] for i in range(k) for j in range(k)]
+        H = xp.stack([H[:, a, :, :] for a in at], axis=1)
+        H = xp.permute_dims(xp.reshape(H, (M, k, k, q, q)), (0, 3, 1, 4, 2))
+        H = xp.reshape(H, (M, q * k, q * k))
+    return H + decay[:, :, None] * xp.eye(q * k, dtype=decay.dtype, device=decay.device)
 
 
 def significant_rows(xp, h, share):

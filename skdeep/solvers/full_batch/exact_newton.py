@@ -50,11 +50,12 @@ def _direction(run: Run, centre: Centre):
     H = hessian(objective, point, centre)
     if shift_invariant(objective.net):
         H = H + _slack(xp, H, decay, k)
-    # Nothing moves a feature that does not vary, unless it decays.
-    constant = xp.astype(xp.repeat(centre.varies, k) == 0, H.dtype)
-    constant = xp.concat([constant, xp.zeros_like(decay[0, constant.shape[0] :])])
-    idle = constant * xp.astype(decay == 0, H.dtype)
-    H = H + idle[..., None] * xp.eye(P, dtype=H.dtype, device=H.device)
+    if centre.some_constant:
+        # Nothing moves a feature that does not vary, unless it decays.
+        constant = xp.astype(xp.repeat(centre.varies, k) == 0, H.dtype)
+        constant = xp.concat([constant, xp.zeros_like(decay[0, constant.shape[0] :])])
+        idle = constant * xp.astype(decay == 0, H.dtype)
+        H = H + idle[..., None] * xp.eye(P, dtype=H.dtype, device=H.device)
     try:
         B, jitter = inverse_root(xp, H, 16.0 * P * float(xp.finfo(H.dtype).eps))
     except (np.linalg.LinAlgError, RuntimeError):  # indefinite, as negative weights may make it
@@ -66,8 +67,7 @@ def _direction(run: Run, centre: Centre):
     g = xp.reshape(centre.gradient(xp, g, decayed), (M, P, 1))
     d = xp.reshape(-(B @ (xp.matrix_transpose(B) @ g)), (M, P // k, k))
     d = xp.reshape(centre.direction(xp, d), (M, P))
-    d = xp.where(singular[:, None], xp.zeros_like(d), d)
-    return d, run.backend.to_numpy(singular)
+    return xp.where(singular[:, None], 0.0, d), run.backend.to_numpy(singular)
 
 
 def _slack(xp, H, decay, k):
