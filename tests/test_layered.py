@@ -306,3 +306,9 @@ def test_regression_of_several_outputs():
     predicted = net.fit(X, X[:, :2]).predict(X)
     assert predicted.shape == (len(X), 2) and net.coefs_[0].shape == (3, 3)
     assert prod(net.input_shape_) == 10
+
+
+def test_images_without_rows_are_refused_in_words():
+    for X in (np.zeros((0, 4, 4)), np.zeros((0, 16))):
+        with pytest.raises(ValueError, match="0 sample"):
+            NetworkRegressor([Flatten()], input_shape=(4, 4, 1)).fit(X, np.zeros(0))

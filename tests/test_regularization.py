@@ -221,6 +221,11 @@ def test_numbers_that_make_no_sense(make, said):
         make()
 
 
+@pytest.mark.parametrize("kind", [MaxNorm, ClipNorm])
+def test_bounds_may_be_as_small_as_floats(kind):
+    assert kind(1e-300).bound == 1e-300
+
+
 @dataclass(frozen=True)
 class GradientNoise(Regularizer):
     """Normal noise on the gradient of what is learned (Neelakantan et al., 2015)."""

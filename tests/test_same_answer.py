@@ -221,6 +221,17 @@ def test_a_constant_feature_loses_the_coefficient_of_a_warm_start():
     assert gap(scores(model, X), before) <= 1e-6
 
 
+@pytest.mark.filterwarnings("ignore::scipy.linalg.LinAlgWarning")
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky"])
+def test_a_start_far_off_settles_as_any_other(solver):
+    """Where all probabilities are 0 or 1 the Hessian is singular; at the optimum it is not."""
+    X, y = data("iris")
+    model = LogisticRegression(C=30.0, solver=solver, max_iter=1000, warm_start=True).fit(X, y)
+    expected = scores(model, X)
+    model.coef_ = 1e3 * np.sign(np.random.RandomState(0).randn(*model.coef_.shape))
+    assert gap(scores(model.fit(X, y), X), expected) <= 1e-6
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("few", [True, False], ids=["Hessian formed", "not formed"])
 def test_gradients_become_small_without_a_penalty(few, monkeypatch):
