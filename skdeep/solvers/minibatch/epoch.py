@@ -14,12 +14,11 @@ from .step import State, Step
 class Epoch:
     """An epoch of the models of a stack, which it trains."""
 
-    def __init__(self, backend, problem: Problem, stack, step: Step, orders: list):
+    def __init__(self, backend, problem: Problem, stack, step: Step):
         self.backend, self.xp, self.problem, self.net = backend, backend.xp, problem, problem.net
         self.stack, self.step, self.layout = stack, step, step.layout
-        trainings = [stack.trainings[m] for m in stack.models]
         self.start = stack.step
-        self.batches = self.layout.batches(orders, self.start, trainings)
+        self.batches = self.layout.batches(self.start, stack.trainings)
         # The objective of the batches so far, how many they are, and what is noted of the last.
         self.total: Any = stack.nothing()
         self.done, self.notes = 0, None

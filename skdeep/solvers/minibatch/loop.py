@@ -13,10 +13,10 @@ from ...interrupts import Whole, check, interruptible
 from ...problem import Problem, Result
 from ...regularization import names_of
 from .epoch import Epoch
-from .plan import Layout, optimizer_of, permute
+from .plan import Layout, Orders, optimizer_of
 from .stack import Stack
 from .step import Step, load
-from .training import Clock, Training, finished, note_progress, rate_now, say
+from .training import Clock, Trainings, finished, learning_rates, note_progress, say
 from .validation import HeldOut
 
 HYPER = {
@@ -32,13 +32,13 @@ OPTIONS = {
 COUNTED = ("theta", "n_iter", "loss", "converged")
 
 
-def _begin(problem: Problem) -> list[Training]:
-    trainings = [Training.resume(state) for state in problem.states or [None] * problem.n_models]
+def _begin(problem: Problem) -> Trainings:
+    trainings = Trainings(problem.states or [None] * problem.n_models)
     random = any(one.random for one in problem.options.get("regularizers", ()))
     if random or "dropout" in problem.hyper:
-        for training, rng in zip(trainings, problem.rngs, strict=True):
-            if training.seed is None:
-                training.seed = int(rng.randint(2**31))
+        for m, rng in enumerate(problem.rngs):
+            if trainings.seed[m] is None:
+                trainings.seed[m] = int(rng.randint(2**31))
     return trainings
 
 
@@ -53,7 +53,8 @@ class _Run:
         self.data = load(backend, problem)
         held_out = problem.validation is not None
         self.validate = HeldOut(backend, problem, self.data.X) if held_out else None
-        self.orders = problem.rows or [np.arange(problem.X.shape[0])] * M
+        rows = problem.rows or [np.arange(problem.X.shape[0])] * M
+        self.orders = Orders(problem, self.stack.models, rows)
         self.theta = np.array(problem.theta, dtype=problem.dtype)
         self.n_iter, self.loss = np.zeros(M, dtype=int), np.full(M, np.nan)
         self.converged = np.zeros(M, dtype=bool)
@@ -65,21 +66,18 @@ class _Run:
         """Epoch after epoch, until every model is done."""
         while self.stack.live.any():
             check()
-            self.shuffle()
+            self.orders.shuffle(self.stack.live)
             if self.step is None:
-                lengths = np.array([len(order) for order in self.orders])
-                layout = Layout(self.backend, self.problem, self.stack.models, lengths)
+                layout = Layout(self.backend, self.problem, self.stack.models, self.orders)
                 self.step = Step(self.backend, self.problem, self.data, layout)
-            self.epoch = Epoch(self.backend, self.problem, self.stack, self.step, self.orders)
-            records = self.observe(self.epoch.run(self.whole))
+            self.epoch = Epoch(self.backend, self.problem, self.stack, self.step)
+            places = np.flatnonzero(self.stack.live)
+            record = self.observe(places, self.epoch.run(self.whole)[places, :])
+            better, ended = np.zeros((2, len(self.stack.models)), dtype=bool)
             with self.whole:
-                better = np.zeros(len(self.stack.models), dtype=bool)
-                for i, record in records.items():
-                    better[i] = self.note(i, self.stack.models[i], record)
+                better[places] = self.note(places, record)
                 self.stack.remember(better)
-            ended = np.zeros(len(self.stack.models), dtype=bool)
-            for i in records:
-                ended[i] = not self.goes_on(i, self.stack.models[i])
+            ended[places] = ~self.go_on(places)
             if ended.any():
                 with self.whole:
                     self.end(ended)
@@ -87,32 +85,30 @@ class _Run:
                 last = not self.stack.live.any()
                 self.problem.checkpoint.after_epoch(int(self.n_iter.max()), last, self.state)
 
-    def shuffle(self) -> None:
-        """Draw the rows' order for the epoch to come, of the models that train on."""
-        self.orders = [
-            permute(self.problem, m, order) if live else order
-            for m, order, live in zip(self.stack.models, self.orders, self.stack.live, strict=True)
-        ]
-
     def end(self, ended: np.ndarray) -> None:
         """Let go of models, a mask of those in the stack."""
         models = self.stack.models
+        self.orders.keep_up(self.stack.live)
         if self.stack.end(ended):
-            kept = np.isin(models, self.stack.models)
-            self.orders = [order for order, keep in zip(self.orders, kept, strict=True) if keep]
+            self.orders.keep(np.isin(models, self.stack.models))
             self.step = None
 
     def state(self) -> dict:
         """What it takes to go on in another process: arrays, numbers and texts."""
-        self.stack.collect(self.theta)
+        self.collect()
         live = self.stack.live
         return {
             **{name: getattr(self, name) for name in COUNTED},
             "models": self.stack.models[live],
-            "orders": [order for order, on in zip(self.orders, live, strict=True) if on],
+            "orders": [self.orders.rows[c] for c in self.orders.of_model[live]],
             "generators": [rng.get_state(legacy=False) for rng in self.problem.rngs],
-            "trainings": [training.state() for training in self.trainings],
+            "trainings": self.trainings.states(),
         }
+
+    def collect(self) -> None:
+        """Leave parameters, counters and generators where the models that train on are."""
+        self.orders.keep_up(self.stack.live)
+        self.stack.collect(self.theta)
 
     def restore(self, state: dict) -> None:
         """Go on where :meth:`state` was called."""
@@ -120,73 +116,75 @@ class _Run:
             setattr(self, name, state[name])
         for rng, left in zip(self.problem.rngs, state["generators"], strict=True):
             rng.set_state(left)
-        self.trainings = [Training.resume(training) for training in state["trainings"]]
+        self.trainings = Trainings(state["trainings"])
         problem = replace(self.problem, theta=self.theta)
-        self.stack, self.orders = Stack(self.backend, problem, self.trainings), state["orders"]
+        self.stack = Stack(self.backend, problem, self.trainings)
         self.stack.keep(np.isin(self.stack.models, state["models"]))
+        self.orders = Orders(problem, self.stack.models, state["orders"])
 
-    def observe(self, noted: np.ndarray) -> dict[int, dict]:
-        """What there is to record of the epoch of each model that trains on, by place."""
-        problem, n_weights = self.problem, len(self.problem.net.weights)
-        records = {}
-        for i in np.flatnonzero(self.stack.live).tolist():
-            m, (loss, *notes) = self.stack.models[i], noted[i].tolist()
-            records[i] = {
-                "loss": loss,
-                # Of the epoch's first step: the counters are still those from before it.
-                "learning_rate": rate_now(
-                    problem, self.trainings[m], m, int(self.step.layout.n_steps[i])
-                ),
-                "gradient_norm": notes[:n_weights],
-                "mean_activation": notes[n_weights:],
-            }
-        held_out = self.held_out(list(records))
-        for (i, record), found in zip(records.items(), held_out, strict=True):
-            n_iter = self.n_iter[self.stack.models[i]] + 1
-            say(problem, f"Iteration {n_iter}, loss = {record['loss']:.8f}")
-            if found is not None:
-                record |= {"validation_loss": found[0], "validation_score": found[1]}
-                say(problem, f"Validation score: {found[1]:f}")
-        return records
+    def observe(self, places: np.ndarray, noted: np.ndarray) -> dict[str, np.ndarray]:
+        """What there is to record of the epoch of some models of the stack, which they lead."""
+        problem, noted = self.problem, noted.astype(float)
+        norms, activations = np.split(noted[:, 1:], [len(problem.net.weights)], axis=1)
+        record = {
+            "loss": noted[:, 0],
+            # Of the epoch's first step: the counters are still those from before it.
+            "learning_rate": self.rates(places),
+            "gradient_norm": norms,
+            "mean_activation": activations,
+        }
+        if self.validate is not None:
+            found = np.array(self.held_out(places), dtype=float)
+            record |= {"validation_loss": found[:, 0], "validation_score": found[:, 1]}
+        for i, m in enumerate(self.stack.models[places] if problem.options["verbose"] else ()):
+            say(problem, f"Iteration {self.n_iter[m] + 1}, loss = {record['loss'][i]:.8f}")
+            if self.validate is not None:
+                say(problem, f"Validation score: {record['validation_score'][i]:f}")
+        return record
 
-    def held_out(self, places: list[int]) -> list:
-        """Loss and score on held-out rows of models of the stack; None where there are no rows."""
-        if self.validate is None:
-            return [None] * len(places)
+    def rates(self, places: np.ndarray) -> np.ndarray:
+        """Of the next step of some models of the stack."""
+        models, n_steps = self.stack.models[places], self.step.layout.n_steps[places]
+        return learning_rates(self.problem, self.trainings, models, n_steps)[:, 0]
+
+    def held_out(self, places: np.ndarray) -> list:
+        """Loss and score on held-out rows of some models of the stack."""
         theta = self.stack.theta
         if len(places) < theta.shape[0]:
-            theta = self.backend.xp.take(theta, self.backend.asarray(np.array(places)), axis=0)
+            theta = self.backend.xp.take(theta, self.backend.asarray(places), axis=0)
         return self.validate(theta, self.stack.models[places])
 
-    def note(self, i: int, m: int, record: dict) -> bool:
-        """Move the counters of model m past the epoch; whether it is better than before."""
-        training, score = self.trainings[m], record.get("validation_score")
-        self.n_iter[m] += 1
-        self.loss[m] = record["loss"]
-        training.step = int(self.stack.step[i, 0])
-        training.epoch += 1
-        training.samples += int(self.step.layout.lengths[i])
-        training.record(**record, seconds=self.clock.lap())
-        criterion = score if self.problem.options["early_stopping"] else None
-        return note_progress(self.problem, training, m, record["loss"], criterion)
+    def note(self, places: np.ndarray, record: dict) -> np.ndarray:
+        """Move the counters past the epoch; which models are better than before, a mask."""
+        models, trainings = self.stack.models[places], self.trainings
+        self.n_iter[models] += 1
+        self.loss[models] = record["loss"]
+        trainings.step[models] = self.stack.step[places, 0]
+        trainings.epoch[models] += 1
+        trainings.samples[models] += self.step.layout.lengths[places]
+        shares = np.full(len(models), self.clock.lap() / len(models))
+        trainings.record(models, **record, seconds=shares)
+        score = record["validation_score"] if self.problem.options["early_stopping"] else None
+        return note_progress(self.problem, trainings, models, record["loss"], score)
 
-    def goes_on(self, i: int, m: int) -> bool:
-        """Whether another epoch of model m follows."""
-        problem, training = self.problem, self.trainings[m]
-        n_steps = int(self.step.layout.n_steps[i])
-        training.learning_rate = rate_now(problem, training, m, n_steps)
-        self.converged[m] = finished(problem, training, m, n_steps)
-        stopped = self.monitor(i, m)
-        going = np.isfinite(self.loss[m]) and self.n_iter[m] < problem.hyper["max_iter"][m, 0]
-        going &= not (self.converged[m] or stopped)
-        self.converged[m] |= stopped
-        return bool(going)
+    def go_on(self, places: np.ndarray) -> np.ndarray:
+        """Which models make another epoch, a mask."""
+        problem, trainings, models = self.problem, self.trainings, self.stack.models[places]
+        trainings.learning_rate[models] = self.rates(places)
+        n_steps = self.step.layout.n_steps[places]
+        self.converged[models] = finished(problem, trainings, models, n_steps)
+        self.converged[models] |= self.monitored(places)
+        going = np.isfinite(self.loss[models]) & ~self.converged[models]
+        return going & (self.n_iter[models] < problem.hyper["max_iter"][models, 0])
 
-    def monitor(self, i: int, m: int) -> bool:
-        monitor = self.problem.monitors[m] if self.problem.monitors else None
-        if monitor is None:
-            return False
-        return bool(monitor(self.n_iter[m], self.stack.theta_of(i), self.loss[m]))
+    def monitored(self, places: np.ndarray) -> np.ndarray:
+        """Which models their monitors stop, a mask."""
+        stopped = np.zeros(len(places), dtype=bool)
+        for i, m in enumerate(self.stack.models[places] if self.problem.monitors else ()):
+            if self.problem.monitors[m] is not None:
+                theta = self.stack.theta_of(places[i])
+                stopped[i] = self.problem.monitors[m](self.n_iter[m], theta, self.loss[m])
+        return stopped
 
     def interrupted(self) -> Result:
         """What the models have come to."""
@@ -198,18 +196,19 @@ class _Run:
         return replace(self.result(), interrupted=True)
 
     def result(self) -> Result:
-        self.stack.collect(self.theta)
+        self.collect()
         if self.problem.options["early_stopping"]:
-            for theta, training in zip(self.theta, self.trainings, strict=True):
-                if training.best_theta is not None:
-                    theta[:] = training.best_theta
+            for theta, best in zip(self.theta, self.trainings.best_theta, strict=True):
+                if best is not None:
+                    theta[:] = best
+        states = self.trainings.states()
         return Result(
             theta=self.theta,
             n_iter=self.n_iter,
             loss=self.loss,
             converged=self.converged,
-            curve=[training.history.get("loss", []) for training in self.trainings],
-            states=[training.state() for training in self.trainings],
+            curve=[state["history"].get("loss", []) for state in states],
+            states=states,
         )
 
 

@@ -1,5 +1,7 @@
 """What the steps of an epoch need of the host: planned at once, and sent to the device at once."""
 
+import pickle
+from collections import Counter
 from itertools import islice
 from math import prod
 from typing import Any, NamedTuple
@@ -10,17 +12,10 @@ from ...draws import DRAWS, streams, threshold
 from ...optimizers import OPTIMIZERS, Optimizer
 from ...problem import Problem
 from ...regularization import put_together
-from .training import learning_rates
+from .training import Trainings, learning_rates
 
 # Numbers of masks that are drawn at once at most.
 MASKS = 2**21
-
-
-def permute(problem: Problem, m: int, order: np.ndarray) -> np.ndarray:
-    """The next epoch's order, as scikit-learn draws it: a permutation of the last one."""
-    if not problem.options["shuffle"]:
-        return order
-    return order[problem.rngs[m].permutation(len(order))]
 
 
 def optimizer_of(problem: Problem) -> Optimizer:
@@ -69,6 +64,84 @@ def send(backend, arrays: list[np.ndarray], dtype: str) -> list:
     ]
 
 
+def _numbered(keys) -> np.ndarray:
+    """A number for each key, the same for equal ones; the first is 0."""
+    known: dict = {}
+    return np.array([known.setdefault(key, len(known)) for key in keys])
+
+
+class Orders:
+    """The order of each model's rows, anew for each epoch, as scikit-learn draws it.
+
+    Models with generators in the same state and as many rows are twins: what one of them draws is
+    what the others would.
+
+    Parameters
+    ----------
+    problem : Problem
+    models : int array of shape (M,)
+    rows : list of M int arrays
+        Where to begin.
+
+    Attributes
+    ----------
+    lengths : int array of shape (M,)
+    rows : list of C int arrays
+        The orders that there are.
+    of_model : int array of shape (M,)
+        Which of them is a model's.
+    """
+
+    def __init__(self, problem: Problem, models, rows: list):
+        self.shuffles, self.rngs = problem.options["shuffle"], problem.rngs
+        self.models, self.lengths = models, np.array([len(own) for own in rows])
+        self.twins = _numbered(zip(self._states(), self.lengths.tolist(), strict=True))
+        self.of_model = _numbered(zip(self.twins.tolist(), map(id, rows), strict=True))
+        places = self.of_model.tolist()
+        self.rows = list(dict(zip(places, rows, strict=True)).values())
+        self.drawn_by = list(dict(zip(places, self.twins.tolist(), strict=True)).values())
+
+    def _states(self) -> list:
+        """Of the models' generators."""
+        if not self.shuffles:
+            return [None] * len(self.models)
+        rngs = [self.rngs[m] for m in self.models]
+        users = Counter(map(id, rngs))
+        # From one that several models have each draws in turn.
+        return [
+            m if users[id(rng)] > 1 else pickle.dumps(rng.get_state(legacy=False))
+            for m, rng in enumerate(rngs)
+        ]
+
+    def shuffle(self, live: np.ndarray) -> None:
+        """Permute the orders of models that train on, a mask of shape (M,)."""
+        drawn: dict = {}
+        for i in np.flatnonzero(live & self.shuffles).tolist():
+            if self.twins[i] not in drawn:
+                drawn[self.twins[i]] = self.rngs[self.models[i]].permutation(self.lengths[i])
+        for c, twins in enumerate(self.drawn_by):
+            if twins in drawn:
+                self.rows[c] = self.rows[c][drawn[twins]]
+
+    def keep_up(self, live: np.ndarray) -> None:
+        """Bring the generators of models that train on to where that of their twin is."""
+        states: dict = {}
+        for i in np.flatnonzero(live & self.shuffles).tolist():
+            rng = self.rngs[self.models[i]]
+            if self.twins[i] in states:
+                rng.set_state(states[self.twins[i]])
+            else:
+                states[self.twins[i]] = rng.get_state(legacy=False)
+
+    def keep(self, kept: np.ndarray) -> None:
+        """Forget all models but those of a mask of shape (M,)."""
+        self.models, self.lengths = self.models[kept], self.lengths[kept]
+        self.twins = self.twins[kept]
+        used, self.of_model = np.unique(self.of_model[kept], return_inverse=True)
+        self.rows = [self.rows[c] for c in used]
+        self.drawn_by = [self.drawn_by[c] for c in used]
+
+
 class Layout:
     """How a stack's epochs are cut into batches, and what stays as it is while its models do.
 
@@ -80,11 +153,13 @@ class Layout:
     backend : Backend
     problem : Problem
     models : int array of shape (M,)
-    lengths : int array of shape (M,)
-        Rows of each.
+    orders : Orders
+        Of their rows.
 
     Attributes
     ----------
+    lengths : int array of shape (M,)
+        Rows of each.
     counts : int array of shape (S, M)
         Rows of each batch.
     n_steps : int array of shape (M,)
@@ -98,8 +173,10 @@ class Layout:
         Of each rate: its threshold (see ``draws``), and what is left is multiplied by.
     """
 
-    def __init__(self, backend, problem: Problem, models, lengths):
-        self.backend, self.problem, self.models, self.lengths = backend, problem, models, lengths
+    def __init__(self, backend, problem: Problem, models, orders: Orders):
+        self.backend, self.problem, self.models = backend, problem, models
+        self.orders, lengths = orders, orders.lengths
+        self.lengths = lengths
         self.size, longest = problem.options["batch_size"], int(lengths.max())
         self.starts = np.arange(0, longest, self.size)
         self.counts = np.minimum(np.maximum(lengths - self.starts[:, None], 0), self.size)
@@ -109,6 +186,8 @@ class Layout:
         self.padded = (self.counts < self.widths[:, None]).any(axis=1)
         self.made = np.cumsum(self.counts > 0, axis=0)[..., None]
         self.places = backend.asarray(models)
+        apart = len(orders.rows) == len(models)
+        self.of_model = None if apart else backend.asarray(orders.of_model)
         self.last = {
             s: self._mask(self.n_steps - 1 == s) for s in np.unique(self.n_steps - 1).tolist()
         }
@@ -173,21 +252,12 @@ class Layout:
         placed = iter(send(self.backend, [np.asarray(c, dtype=dtype) for c in columns], dtype))
         return {s: (*islice(placed, 4), next(placed) if self.padded[s] else None) for s in weights}
 
-    def batches(self, orders: list[np.ndarray], step, trainings) -> list[Batch]:
-        """The batches of an epoch.
-
-        Parameters
-        ----------
-        orders : list of M int arrays
-            The rows of each model, in order.
-        step : float array of shape (M, 1)
-            Steps made before.
-        trainings : list of M Training
-        """
-        order, S = self._stacked(orders), len(self.starts)
-        t = step + self.made
-        rates = learning_rates(self.problem, self.models, trainings, step, S)
-        weighed = self.weighed or self._own_weights(order)
+    def batches(self, step, trainings: Trainings) -> list[Batch]:
+        """The batches of an epoch; so many steps, (M, 1), were made before."""
+        order, S = self._stacked(), len(self.starts)
+        t, before = step + self.made, step + np.arange(S, dtype=float)[:, None, None]
+        rates = learning_rates(self.problem, trainings, self.models, self.n_steps, before)
+        weighed = self.weighed or self._own_weights(order[self.orders.of_model])
         rows, keys = self._placed(order, t, trainings)
         if len(self.models) == 1 and not self.backend.captures:
             t, rates = t[:, 0, 0].tolist(), np.asarray(rates)[:, 0, 0].tolist()
@@ -199,12 +269,10 @@ class Layout:
             for s in range(S)
         ]
 
-    def _stacked(self, orders) -> np.ndarray:
-        """Orders (M, width); what is padded is the first row there is."""
-        if (self.lengths == self.width).all():
-            return np.stack(orders)
-        order = np.zeros((len(orders), self.width), dtype=np.intp)
-        for padded, rows in zip(order, orders, strict=True):
+    def _stacked(self) -> np.ndarray:
+        """The orders there are (C, width); what is padded is the first row there is."""
+        order = np.zeros((len(self.orders.rows), self.width), dtype=np.intp)
+        for padded, rows in zip(order, self.orders.rows, strict=True):
             padded[: len(rows)] = rows
         return order
 
@@ -225,11 +293,18 @@ class Layout:
         """Rows of each step, and keys of its random numbers, on the device."""
         S, keys = len(self.starts), []
         if self.n_draws:
-            seeds = np.array([training.seed for training in trainings])
+            seeds = np.array([trainings.seed[m] for m in self.models])
             keys = [streams(seeds, t[..., 0], self.n_draws)]
         if not self.backend.fixed_shapes:
-            rows = self._cut(self.backend.asarray(order))
+            rows = self._cut(self._of_models(self.backend.asarray(order), axis=0))
             return rows, self.backend.asarray(keys[0]) if keys else None
         each = order.reshape(len(order), S, self.size).swapaxes(0, 1)
         rows, *keys = send(self.backend, [each, *keys], "int64")
+        rows = self._of_models(rows, axis=1)
         return [rows[s, :, :] for s in range(S)], keys[0] if keys else None
+
+    def _of_models(self, order, axis: int):
+        """Each model's, of the orders there are."""
+        if self.of_model is None:
+            return order
+        return self.backend.xp.take(order, self.of_model, axis=axis)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...problem import Problem
 from .plan import optimizer_of
-from .training import Training
+from .training import Trainings
 
 
 class Left(NamedTuple):
@@ -31,33 +31,31 @@ class Stack:
     step : float array of shape (M, 1)
     """
 
-    def __init__(self, backend, problem: Problem, trainings: list[Training]):
+    def __init__(self, backend, problem: Problem, trainings: Trainings):
         self.backend, self.xp, self.trainings = backend, backend.xp, trainings
         dtype, M = problem.dtype, problem.n_models
         self.models, self.live = np.arange(M), np.ones(M, dtype=bool)
         self.left: list[Left] = []
         # A copy: the optimizer may work in place.
         self.theta = backend.asarray(np.array(problem.theta, dtype=dtype), dtype)
-        self.slots = [
-            backend.asarray(
-                np.stack(
-                    [
-                        t.slots[i].astype(dtype) if len(t.slots) else np.zeros_like(theta)
-                        for t, theta in zip(trainings, problem.theta.astype(dtype), strict=True)
-                    ]
-                ),
-                dtype,
-            )
-            for i in range(optimizer_of(problem).slots)
-        ]
-        self.step = np.array([[float(t.step)] for t in trainings])
+        self.slots = [self._slot(i, dtype) for i in range(optimizer_of(problem).slots)]
+        self.step = trainings.step[:, None].astype(float)
         # Whose best there is: a warm start that finds no better score ends where it ends.
-        self.known = np.array([t.best_theta is not None for t in trainings])
+        self.known = np.array([best is not None for best in trainings.best_theta])
         self.best = None
         if problem.options["early_stopping"]:
-            best = [t.best_theta for t in trainings]
-            best = [theta if b is None else b for b, theta in zip(best, problem.theta, strict=True)]
+            best = zip(trainings.best_theta, problem.theta, strict=True)
+            best = [theta if b is None else b for b, theta in best]
             self.best = backend.asarray(np.array(best, dtype=dtype), dtype)
+
+    def _slot(self, i: int, dtype: str):
+        """What earlier trainings have left in a slot, zeros where there is none."""
+        earlier = self.trainings.slots
+        if not any(map(len, earlier)):
+            return self.xp.zeros_like(self.theta)
+        zeros = np.zeros(self.theta.shape[1])
+        slots = np.stack([slots[i] if len(slots) else zeros for slots in earlier])
+        return self.backend.asarray(slots, dtype)
 
     @property
     def arrays(self) -> list:
@@ -70,9 +68,7 @@ class Stack:
 
     def end(self, ended: np.ndarray) -> bool:
         """Let go of models, a mask of shape (M,); whether the stack has become another."""
-        index = self.backend.asarray(np.flatnonzero(ended))
-        arrays = [self.xp.take(array, index, axis=0) for array in self.arrays]
-        self.left.append(Left(self.models[ended], arrays))
+        self.left.append(Left(self.models[ended], self._some(ended)))
         self.live &= ~ended
         if self.backend.fixed_shapes and 2 * self.live.sum() > len(self.live):
             return False
@@ -81,12 +77,18 @@ class Stack:
 
     def keep(self, going: np.ndarray) -> None:
         """Leave no others in the stack."""
-        index = self.backend.asarray(np.flatnonzero(going))
-        self.theta, *slots = (self.xp.take(array, index, axis=0) for array in self.arrays)
+        self.theta, *slots = self._some(going)
         if self.best is not None:
             self.best = slots.pop()
         self.slots = slots
         self.models, self.step, self.live = self.models[going], self.step[going], self.live[going]
+
+    def _some(self, which: np.ndarray) -> list:
+        """The arrays of some models, a mask of shape (M,): of all and of none, no copies."""
+        if which.all() or not which.any():
+            return [array if which.all() else array[:0, :] for array in self.arrays]
+        index = self.backend.asarray(np.flatnonzero(which))
+        return [self.xp.take(array, index, axis=0) for array in self.arrays]
 
     def snapshot(self) -> list:
         return [self.xp.asarray(array, copy=True) for array in (self.theta, *self.slots)]
@@ -118,8 +120,7 @@ class Stack:
             theta[models] = own
             best = None if self.best is None else slots.pop()
             for i, m in enumerate(models):
-                self.trainings[m].slots = np.array([slot[i] for slot in slots])
+                self.trainings.slots[m] = np.array([slot[i] for slot in slots])
                 if best is not None and self.known[m]:
-                    self.trainings[m].best_theta = np.array(best[i])
-        for m, step in zip(self.models[self.live], self.step[self.live], strict=True):
-            self.trainings[m].step = int(step[0])
+                    self.trainings.best_theta[m] = np.array(best[i])
+        self.trainings.step[self.models[self.live]] = self.step[self.live, 0]

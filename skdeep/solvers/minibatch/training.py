@@ -1,51 +1,82 @@
-"""How far a model has been trained: its counters, its record, and when it is done."""
+"""How far models have been trained: their counters, their records, and when they are done."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...problem import Problem
 from ...schedules import Progress
 
+# What is counted of each model, and from where.
+COUNTERS = {
+    "step": 0,
+    "epoch": 0,
+    "samples": 0,
+    "plateaus": 0,
+    "stalled": 0,
+    "learning_rate": 0.0,
+    "best_loss": np.inf,
+    "best_score": -np.inf,
+}
+# What else it takes to go on.
+OTHERS = {"slots": (), "best_theta": None, "seed": None}
 
-@dataclass(eq=False)
-class Training:
-    """The training of one model, and what it takes to go on.
 
-    ``samples`` counts rows, ``stalled`` epochs without improvement, ``plateaus`` how often they
-    were too many; ``seed`` is that of its random numbers; ``history`` holds a list per quantity.
+class Trainings:
+    """The training of each model of a problem, and what it takes to go on.
+
     What leaves the solver, to be kept in estimators and files, is a dictionary of arrays, numbers
-    and lists.
+    and lists for each.
+
+    Parameters
+    ----------
+    states : list of M dicts or None
+        What earlier trainings have left, which stays as it is; None is a new one.
+
+    Attributes
+    ----------
+    step, epoch, samples, plateaus, stalled : int arrays of shape (M,)
+        ``samples`` counts rows, ``stalled`` epochs without improvement, ``plateaus`` how often they
+        were too many.
+    learning_rate, best_loss, best_score : arrays of shape (M,)
+    slots, best_theta, seed : lists of M
+        ``seed`` is that of a model's random numbers.
     """
 
-    slots: Sequence = ()
-    step: int = 0
-    epoch: int = 0
-    samples: int = 0
-    plateaus: int = 0
-    stalled: int = 0
-    learning_rate: float = 0.0
-    best_loss: float = np.inf
-    best_score: float = -np.inf
-    best_theta: np.ndarray | None = None
-    seed: int | None = None
-    history: dict = field(default_factory=dict)
+    def __init__(self, states: list):
+        states = [state or {} for state in states]
+        for name, start in COUNTERS.items():
+            values = [state.get(name, start) for state in states]
+            setattr(self, name, np.array(values, dtype=type(start)))
+        for name, start in OTHERS.items():
+            setattr(self, name, [state.get(name, start) for state in states])
+        self._earlier = [state.get("history", {}) for state in states]
+        self._lasted = np.zeros(len(states), dtype=int)
+        self._records: dict[str, list] = {}
 
-    @classmethod
-    def resume(cls, state: dict | None) -> "Training":
-        """The training that left this state; it leaves the state as it is. None is a new one."""
-        training = cls(**(state or {}))
-        training.history = {name: list(values) for name, values in training.history.items()}
-        return training
-
-    def state(self) -> dict:
-        return dict(vars(self))
-
-    def record(self, **values) -> None:
+    def record(self, models: np.ndarray, **values: np.ndarray) -> None:
+        """Note an epoch of some models: arrays that lead with them, by the name of a quantity."""
+        self._lasted[models] += 1
         for name, value in values.items():
-            self.history.setdefault(name, []).append(value)
+            row = np.zeros((len(self._lasted), *np.shape(value)[1:]))
+            row[models] = value
+            self._records.setdefault(name, []).append(row)
+
+    def histories(self) -> list[dict]:
+        """A list per quantity, for each model: an entry for each of its epochs."""
+        made = {name: np.stack(rows, axis=1).tolist() for name, rows in self._records.items()}
+        return [
+            {
+                name: [*earlier.get(name, ()), *(made[name][m][:n] if name in made else ())]
+                for name in {**earlier, **made}
+            }
+            for m, (earlier, n) in enumerate(zip(self._earlier, self._lasted, strict=True))
+        ]
+
+    def states(self) -> list[dict]:
+        columns = {name: getattr(self, name).tolist() for name in COUNTERS}
+        columns |= {name: getattr(self, name) for name in OTHERS} | {"history": self.histories()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def restarted(state: dict | None) -> dict | None:
@@ -60,66 +91,82 @@ def without_records(state: dict) -> dict:
     return {name: state[name] for name in state.keys() - {"history", "best_theta"}}
 
 
-def learning_rates(problem: Problem, models, trainings, step, n_steps: int) -> np.ndarray:
-    """Rates of shape (n_steps, M, 1) for the epoch to come; ``step`` (M, 1) were made before."""
+def learning_rates(problem: Problem, trainings: Trainings, models, n_steps, step=None):
+    """Rates of the models' next steps, or of given ones.
+
+    Parameters
+    ----------
+    models, n_steps : int arrays of shape (M,)
+        Some of the models, and how many steps an epoch of theirs has.
+    step : array of shape (..., M, 1), optional
+        How many steps were made before.
+
+    Returns
+    -------
+    rates : array of shape (..., M, 1)
+    """
 
     def column(name):
-        return np.array([[float(getattr(t, name))] for t in trainings])
+        return getattr(trainings, name)[models, None].astype(float)
 
+    step, epoch = column("step") if step is None else step, column("epoch")
     progress = Progress(
-        step=step + np.arange(n_steps, dtype=float)[:, None, None],
-        epoch=column("epoch"),
+        step=step,
+        epoch=epoch,
         # A new optimizer starts from the initial rate, however many rows came before it.
-        samples=np.where(column("epoch") > 0, column("samples"), 0.0),
+        samples=np.where(epoch > 0, column("samples"), 0.0),
         plateaus=column("plateaus"),
-        total=problem.hyper["planned_epochs"][models] * n_steps,
+        total=problem.hyper["planned_epochs"][models] * n_steps[:, None],
     )
     rates = problem.options["schedule"](problem.hyper["learning_rate_init"][models], progress)
-    return np.broadcast_to(rates, (n_steps, len(trainings), 1))
+    return np.broadcast_to(rates, step.shape)
 
 
-def rate_now(problem: Problem, training: Training, m: int, n_steps: int) -> float:
-    """The rate of the next step of model m."""
-    total = problem.hyper["planned_epochs"][m, 0] * n_steps
-    samples = training.samples if training.epoch else 0
-    progress = Progress(training.step, training.epoch, samples, training.plateaus, total)
-    return float(problem.options["schedule"](problem.hyper["learning_rate_init"][m, 0], progress))
-
-
-def note_progress(problem: Problem, training: Training, m: int, loss, score) -> bool:
-    """Count the epochs without improvement; whether the score is the best so far."""
-    tol = problem.hyper["tol"][m, 0]
+def note_progress(problem: Problem, trainings: Trainings, models, loss, score) -> np.ndarray:
+    """Count the epochs without improvement; whose score is the best so far, a mask."""
+    tol = problem.hyper["tol"][models, 0]
     if score is None:
-        training.stalled = training.stalled + 1 if loss > training.best_loss - tol else 0
-        training.best_loss = min(training.best_loss, loss)
-        return False
-    training.stalled = training.stalled + 1 if score < training.best_score + tol else 0
-    better = score > training.best_score
-    training.best_score = score if better else training.best_score
+        best = trainings.best_loss[models]
+        stalls, better = loss > best - tol, np.zeros(len(models), dtype=bool)
+        trainings.best_loss[models] = np.where(loss < best, loss, best)
+    else:
+        best = trainings.best_score[models]
+        stalls, better = score < best + tol, score > best
+        trainings.best_score[models] = np.where(better, score, best)
+    trainings.stalled[models] = np.where(stalls, trainings.stalled[models] + 1, 0)
     return better
 
 
-def finished(problem: Problem, training: Training, m: int, n_steps: int) -> bool:
-    """Whether model m has met the stopping rule; some schedules lower the rate first."""
-    schedule = problem.options["schedule"]
-    patience = getattr(schedule, "patience", None) or problem.hyper["n_iter_no_change"][m, 0]
-    if training.stalled <= patience:
-        return False
+def finished(problem: Problem, trainings: Trainings, models, n_steps) -> np.ndarray:
+    """Which models have met the stopping rule, a mask; some schedules lower the rate first."""
+    given = problem.hyper["n_iter_no_change"][models, 0]
+    patience = getattr(problem.options["schedule"], "patience", None) or given
+    patience = np.broadcast_to(patience, given.shape)
+    done = trainings.stalled[models] > patience
+    for i in np.flatnonzero(done):
+        own = slice(i, i + 1)
+        done[i] = not _survives(problem, trainings, models[own], n_steps[own], patience[i])
+    return done
+
+
+def _survives(problem: Problem, trainings: Trainings, model, n_steps, patience: float) -> bool:
+    """Whether a model whose progress has stalled goes on at a lower rate."""
     what = "Validation score" if problem.options["early_stopping"] else "Training loss"
     reason = (
         f"{what} did not improve "
-        f"more than tol={problem.hyper['tol'][m, 0]:f} for {patience:g} consecutive epochs."
+        f"more than tol={problem.hyper['tol'][model[0], 0]:f} for {patience:g} consecutive epochs."
     )
-    survives = getattr(schedule, "survives_plateau", None)
-    if survives is None or not survives(training.learning_rate):
+    survives = getattr(problem.options["schedule"], "survives_plateau", None)
+    if survives is None or not survives(float(trainings.learning_rate[model[0]])):
         too_small = "" if survives is None else " Learning rate too small."
         say(problem, f"{reason}{too_small} Stopping.")
-        return True
-    training.plateaus += 1
-    training.stalled = 0
-    training.learning_rate = rate_now(problem, training, m, n_steps)
-    say(problem, f"{reason} Setting learning rate to {training.learning_rate:f}")
-    return False
+        return False
+    trainings.plateaus[model] += 1
+    trainings.stalled[model] = 0
+    (rate,) = learning_rates(problem, trainings, model, n_steps)[:, 0]
+    trainings.learning_rate[model] = rate
+    say(problem, f"{reason} Setting learning rate to {rate:f}")
+    return True
 
 
 def say(problem: Problem, text: str) -> None:
