@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from functools import cache
 from typing import Self
@@ -68,6 +68,14 @@ def unchanged_on_error(estimator):
         raise
 
 
+def take_over(estimator, other, names: Iterable[str]) -> None:
+    """Let an estimator have what another has learned of the data, and nothing of its own."""
+    for name in names:
+        vars(estimator).pop(name, None)
+        if name in vars(other):
+            setattr(estimator, name, getattr(other, name))
+
+
 class Versioned(BaseEstimator):
     """Pickles with the versions that it was made with; under others, unpickling warns."""
 
@@ -107,6 +115,13 @@ class Model(Versioned):
         if "_param_names" not in vars(cls):
             cls._param_names = tuple(super()._get_param_names())
         return list(cls._param_names)
+
+    def _kind(self):
+        """Equal for estimators that make the same of the same data; None for one apart.
+
+        The ``_fitting`` of such takes a ``leader``, another of the kind with its problem.
+        """
+        return None
 
     def _backend_name(self, X) -> str:
         """The backend asked for, or under "auto" the one where the data lives."""

@@ -23,6 +23,7 @@ from .base import (
     LinearClassifier,
     dtype_to_predict,
     require_finite,
+    take_over,
     to_host,
     unchanged_on_error,
     warn,
@@ -201,6 +202,9 @@ class LinearDiscriminantAnalysis(
         """
         return self._complete(self._fitting(X, y, sample_weight))
 
+    def _kind(self):
+        return type(self), self._dtype_name, self.backend
+
     def _fitting(self, X, y, sample_weight=None, leader=None) -> Fitting:
         """A fit up to its problem, on its own data or, shared, on those of a leader's."""
         with unchanged_on_error(self):
@@ -229,9 +233,7 @@ class LinearDiscriminantAnalysis(
 
     def _data_of(self, other, problem):
         """The same from another estimator that was given the same data, and its problem."""
-        for name in ("classes_", "n_features_in_", "feature_names_in_"):
-            if hasattr(other, name):
-                setattr(self, name, getattr(other, name))
+        take_over(self, other, ("classes_", "n_features_in_", "feature_names_in_"))
         return problem.X, problem.y[:, 0], problem.weights
 
     @_fit_context(prefer_skip_nested_validation=False)

@@ -108,6 +108,14 @@ class Fit:
                 self.error = second
 
 
+def follow(fit: Fit, leaders: dict) -> None:
+    """Let a fit take its data as another has validated them; the first of a kind is the leader."""
+    kind = fit.estimator._kind()
+    leader = fit if kind is None else leaders.setdefault(kind, fit)
+    if leader is not fit and leader.problem is not None:
+        fit.follow(leader)
+
+
 def share(fits: Sequence[Fit]) -> None:
     """Let problems of fits on the same data hold the same arrays, so that they can be stacked.
 
@@ -260,13 +268,15 @@ def fit_many(
     params = {} if sample_weight is None else {"sample_weight": sample_weight}
     stackable = not get_config()["array_api_dispatch"]
     outcome: list = [None] * len(estimators)
-    fits = {}
+    fits: dict = {}
+    leaders: dict = {}
     with scope(keeps=False), ExitStack() as undo:
         for i, estimator in enumerate(estimators):
             undo.enter_context(unchanged_on_error(estimator))
             if stackable and can_wait(estimator):
                 fits[i] = Fit(estimator, X, y, **params)
                 undo.callback(fits[i].close)
+                follow(fits[i], leaders)
                 fits[i].begin()
                 continue
             try:

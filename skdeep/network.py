@@ -351,8 +351,10 @@ def predict(xp, net: Network, theta, X):
     return chosen(xp, net.loss.predict)(xp, forward(xp, net, theta, X))
 
 
-def may_overflow(net: Network, theta, X) -> bool:
-    """Whether predictions for rows of X come anywhere near the largest number of theta's type.
+def may_overflow(net: Network, theta, entry: float) -> bool:
+    """Whether predictions come anywhere near the largest number of theta's type.
+
+    The entries of rows are no larger than ``entry``.
 
     Activations are taken to grow no faster than their inputs, and a normalised unit to divide by
     the least deviation there is. An exponential link may always overflow.
@@ -360,8 +362,7 @@ def may_overflow(net: Network, theta, X) -> bool:
     weight = float(abs(theta).max())
     largest = max(map(prod, net.shapes))
     per_layer = 1.0 + largest * weight * (weight / EPSILON**0.5 if net.batch_norm else 1.0)
-    entry = 1.0 + float(max(X.max(), -X.min()))
-    magnitude = log(entry) + len(net.activations) * log(per_layer) + log(per_layer)
+    magnitude = log(1.0 + entry) + len(net.activations) * log(per_layer) + log(per_layer)
     return net.loss.predict is exponential or magnitude > 0.5 * log(finfo(theta.dtype).max)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,11 @@ class Problem:
     @property
     def n_models(self) -> int:
         return self.theta.shape[0]
+
+    @cached_property
+    def largest_entry(self) -> float:
+        """The largest size of an entry of X; a pass over it."""
+        return float(max(self.X.max(), -self.X.min()))
 
     def take(self, models) -> "Problem":
         """The problem of some of the models, a slice or an array of their positions."""

@@ -36,6 +36,11 @@ CONSTRAINTS: dict = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
 }
 
+# Parameters on which nothing depends that comes before the first epoch, but for random numbers.
+NUMBERS = frozenset(
+    (*CONSTRAINTS, "alpha", "max_iter", "max_fun", "tol", "l1_ratio", "clip_norm", "max_norm")
+) | {"verbose", "random_state"}
+
 
 def is_stochastic(solver) -> bool:
     """Whether a solver trains on mini-batches: a name, or an optimizer of the user's own."""

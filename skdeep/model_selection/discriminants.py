@@ -8,21 +8,13 @@ from sklearn.utils import assert_all_finite
 
 from ..base import unchanged_on_error
 from ..discriminant_analysis import LinearDiscriminantAnalysis
-from ..fitting import Fit, share
+from ..fitting import Fit, follow, share
 from ..stacking import unstack
 from .scoring import asks_only_methods
 
 
 def is_discriminant(estimator) -> bool:
     return isinstance(estimator, LinearDiscriminantAnalysis)
-
-
-def follow(fit: Fit, leaders: dict) -> None:
-    """Let a fit take its data as another has validated them; the first of a kind is the leader."""
-    key = (fit.estimator._dtype_name, fit.estimator.backend)
-    leader = leaders.setdefault(key, fit)
-    if leader is not fit and leader.problem is not None:
-        fit.follow(leader)
 
 
 def drop_unscored(fit: Fit, task) -> None:

@@ -24,9 +24,9 @@ from .._sklearn import (
     _score,
 )
 from ..base import Model
-from ..fitting import Fit, can_wait, complete, share
+from ..fitting import Fit, can_wait, complete, follow, share
 from ..interrupts import scope
-from .discriminants import begin_all, drop_unscored, follow, is_discriminant, one_pass
+from .discriminants import begin_all, drop_unscored, is_discriminant, one_pass
 from .pipelines import Prefix, can_be_split, final_step, prefix_key
 from .scoring import accuracies, asks_only_methods, is_accuracy
 from .shared_rows import can_share, share_rows
@@ -243,8 +243,7 @@ def _begin(fold: Fold, finite: bool, contexts: ExitStack) -> list[Fit]:
         for task in fold.tasks:
             fit = Fit(final_step(task.estimator), X, y, **fit_params)
             contexts.callback(fit.close)
-            if is_discriminant(fit.estimator):
-                follow(fit, leaders)
+            follow(fit, leaders)
             fit.begin()
             fits.append(fit)
     share(fits)

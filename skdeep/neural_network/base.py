@@ -3,7 +3,8 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
+from numbers import Integral
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..base import (
     canonical,
     dtype_to_predict,
     require_finite,
+    take_over,
     to_host,
     unchanged_on_error,
     warn,
@@ -36,7 +38,14 @@ from ..monitoring import watched
 from ..problem import Problem, Result, cancel
 from ..regularization import Regularizer
 from ..solvers.minibatch.training import restarted, without_records
-from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
+from ..stochastic import (
+    NUMBERS,
+    STOCHASTIC_SOLVERS,
+    column,
+    decouples,
+    is_stochastic,
+    settings,
+)
 from .held_out import ScoredOnHeldOutRows
 from .parameters import REGULARIZERS
 
@@ -55,6 +64,26 @@ STOCHASTIC_ONLY = ("dropout", "batch_norm", "l1_ratio", *REGULARIZERS, "regulari
 FITTED = {"weight": "coefs_", "intercept": "intercepts_"} | {
     role: name for name, role in NORMS.items()
 }
+
+
+# Attributes that the data alone decide on.
+OF_DATA = ("n_features_in_", "feature_names_in_", "classes_", "_label_binarizer", "n_outputs_")
+
+
+def frozen(value):
+    """What is equal for equal parameters, and where that cannot be told for the same alone."""
+    if isinstance(value, list | tuple):
+        return type(value), *map(frozen, value)
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return type(value), value
+
+
+def copied(rng: np.random.RandomState) -> np.random.RandomState:
+    """A generator that will draw the same."""
+    return copy.deepcopy(rng)
 
 
 class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
@@ -93,21 +122,32 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _fit(self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None):
         return self._complete(self._fitting(X, y, sample_weight, incremental, X_val, y_val))
 
+    def _kind(self):
+        if self.warm_start or hasattr(self, "_skl_callbacks"):
+            return None
+        names = [name for name in self._get_param_names() if name not in NUMBERS]
+        return type(self), *(frozen(getattr(self, name)) for name in names)
+
     def _fitting(
-        self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None
+        self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None, leader=None
     ) -> Fitting:
         # One task more than iterations: the next begins before the solver says whether it is done.
         context = self._init_callback_context(max_subtasks=(self.max_iter + 1) * self.n_members)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
-            problem = self._problem(X, y, sample_weight, incremental, backend, X_val, y_val)
+            if leader is None:
+                problem = self._problem(X, y, sample_weight, incremental, backend, X_val, y_val)
+            else:
+                problem = self._following(*leader, X_val, y_val)
+            of_rows = problem if leader is None else leader[1]
 
             def attributes(theta):
                 return self._attributes(problem.net, theta[None])
 
             with watched(self, context, problem, y, sample_weight, attributes) as problem:
                 result = yield backend, problem
-                self._accept(problem, result, incremental, backend)
+                entry = of_rows.largest_entry
+                self._accept(problem, result, incremental, backend, entry)
             if problem.checkpoint is not None and not result.interrupted:
                 problem.checkpoint.remove()
 
@@ -136,42 +176,65 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         )
         data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
         checkpoint = None if incremental else open_checkpoint(self, backend, rng, data, start)
+        theta, trainings = start or (None, [None] * self.n_members)
+        problem = Problem(
+            solver="minibatch" if is_stochastic(self.solver) else self.solver,
+            X=X,
+            y=y,
+            dtype=self._compute_dtype(X),
+            theta=theta,
+            net=net,
+            weights=sample_weight,
+            states=trainings if is_stochastic(self.solver) else None,
+            checkpoint=checkpoint,
+        )
+        drawn = self._drawn_start(problem, rng, incremental, X_val, y_val)
+        return self._with_numbers(replace(problem, **drawn), incremental)
+
+    def _following(self, leader, problem: Problem, X_val, y_val) -> Problem:
+        """The problem where that of another of the kind is given, on the same data."""
+        take_over(self, leader, OF_DATA)
+        self._check_solver(X_val)
+        if isinstance(self.random_state, Integral) and self.random_state == leader.random_state:
+            drawn = {"rngs": [copied(rng) for rng in problem.rngs]}
+        else:
+            rng = check_random_state(self.random_state)
+            unstarted = replace(problem, theta=None)
+            drawn = self._drawn_start(unstarted, rng, False, X_val, y_val)
+        return self._with_numbers(replace(problem, **drawn), False)
+
+    def _drawn_start(self, problem: Problem, rng, incremental, X_val, y_val) -> dict:
+        """What of a problem is drawn: parameters if it has none, and rows to validate on."""
         # The first member is the model that would be trained alone.
         # The others' seeds come from a copy of its generator, which must not draw for them.
-        seeds = copy.deepcopy(rng).randint(2**31, size=self.n_members - 1)
+        seeds = copied(rng).randint(2**31, size=self.n_members - 1)
         rngs = [rng, *map(np.random.RandomState, seeds)]
-        theta, trainings = start or (
-            self._initial_theta(net, rngs, X, sample_weight),
-            [None] * self.n_members,
-        )
-        rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
-        n_rows = X.shape[0] if rows is None else len(rows)
+        theta, X, weights = problem.theta, problem.X, problem.weights
+        if theta is None:
+            theta = self._initial_theta(problem.net, rngs, X, weights)
+        rows, validation = self._hold_out(X, problem.y, weights, incremental, X_val, y_val, rng)
+        return {
+            "theta": theta.astype(problem.dtype, copy=False),
+            "rngs": rngs,
+            "rows": None if rows is None else [rows] * self.n_members,
+            "validation": None if validation is None else [validation] * self.n_members,
+        }
+
+    def _with_numbers(self, problem: Problem, incremental) -> Problem:
+        """The problem with hyper-parameters and options, as the parameters say."""
+        n_rows = problem.X.shape[0] if problem.rows is None else len(problem.rows[0])
         if is_stochastic(self.solver):
-            hyper, options = self._stochastic_settings(net, n_rows, incremental)
+            hyper, options = self._stochastic_settings(problem.net, n_rows, incremental)
         else:
-            total = n_rows if sample_weight is None else sample_weight.sum()
+            total = n_rows if problem.weights is None else problem.weights.sum()
             names = ["tol", "max_iter", *["max_fun"] * (self.solver == "lbfgs")]
             hyper = {name: column(getattr(self, name)) for name in names}
             if self.solver == "lm":
                 # Near an exact fit the gradient falls as the error does, far below other solvers'.
                 hyper["tol"] = hyper["tol"] ** 2
-            hyper, options, trainings = {"l2": column(self.alpha / total), **hyper}, {}, None
-        return Problem(
-            solver="minibatch" if is_stochastic(self.solver) else self.solver,
-            X=X,
-            y=y,
-            dtype=self._compute_dtype(X),
-            theta=theta.astype(self._compute_dtype(X), copy=False),
-            net=net,
-            hyper={name: np.repeat(v, self.n_members, axis=0) for name, v in hyper.items()},
-            options=options,
-            weights=sample_weight,
-            rows=None if rows is None else [rows] * self.n_members,
-            rngs=rngs,
-            validation=None if validation is None else [validation] * self.n_members,
-            states=trainings,
-            checkpoint=checkpoint,
-        )
+            hyper, options = {"l2": column(self.alpha / total), **hyper}, {}
+        hyper = {name: np.repeat(v, self.n_members, axis=0) for name, v in hyper.items()}
+        return replace(problem, hyper=hyper, options=options)
 
     def _check_solver(self, X_val) -> None:
         """Raise if a parameter asks for what the solver has not."""
@@ -359,7 +422,7 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     # From a result to a fitted estimator
 
-    def _accept(self, problem: Problem, result: Result, incremental: bool, backend) -> None:
+    def _accept(self, problem: Problem, result: Result, incremental, backend, entry) -> None:
         require_finite(result.theta)
         early = self.early_stopping and result.states is not None
         if not result.interrupted:
@@ -368,7 +431,7 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         for name in NORMS:  # of an earlier fit
             vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
-        if network.may_overflow(problem.net, result.theta, problem.X):
+        if network.may_overflow(problem.net, result.theta, entry):
             with np.errstate(all="ignore"):
                 require_finite(self._predicted(backend, problem.X))
         self.n_iter_ = int(result.n_iter.max())

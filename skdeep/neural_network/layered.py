@@ -117,10 +117,10 @@ class OfLayers(BaseNetwork):
         axes = next((one.n_axes for one in self._layers() if hasattr(one, "n_axes")), None)
         return (*shape, 1) if axes == len(shape) + 1 else shape
 
-    def _accept(self, problem, result, incremental, backend):
+    def _accept(self, problem, result, *rest):
         self.input_shape_ = problem.net.input_shape
         self.layers_ = self._layers()
-        super()._accept(problem, result, incremental, backend)
+        super()._accept(problem, result, *rest)
 
     def _fitted_network(self) -> Network:
         return self._network(self.input_shape_, self.layers_)
