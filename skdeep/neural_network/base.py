@@ -1,10 +1,8 @@
 """What the networks share: the way from data to a problem, and from its result to predictions."""
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import is_dataclass, replace
-from numbers import Integral
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +22,6 @@ from ..base import (
     canonical,
     dtype_to_predict,
     require_finite,
-    take_over,
     to_host,
     unchanged_on_error,
     warn,
@@ -39,7 +36,6 @@ from ..problem import Problem, Result, cancel
 from ..regularization import Regularizer
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import (
-    NUMBERS,
     STOCHASTIC_SOLVERS,
     column,
     decouples,
@@ -48,6 +44,7 @@ from ..stochastic import (
 )
 from .held_out import ScoredOnHeldOutRows
 from .parameters import REGULARIZERS
+from .starting import Starting
 
 # Fitted under batch normalisation: one array for each hidden layer.
 NORMS = {
@@ -66,27 +63,7 @@ FITTED = {"weight": "coefs_", "intercept": "intercepts_"} | {
 }
 
 
-# Attributes that the data alone decide on.
-OF_DATA = ("n_features_in_", "feature_names_in_", "classes_", "_label_binarizer", "n_outputs_")
-
-
-def frozen(value):
-    """What is equal for equal parameters, and where that cannot be told for the same alone."""
-    if isinstance(value, list | tuple):
-        return type(value), *map(frozen, value)
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return type(value), value
-
-
-def copied(rng: np.random.RandomState) -> np.random.RandomState:
-    """A generator that will draw the same."""
-    return copy.deepcopy(rng)
-
-
-class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
+class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     """Base of the networks. A subclass says which layers, which loss and what a prediction is."""
 
     @abstractmethod
@@ -121,12 +98,6 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     def _fit(self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None):
         return self._complete(self._fitting(X, y, sample_weight, incremental, X_val, y_val))
-
-    def _kind(self):
-        if self.warm_start or hasattr(self, "_skl_callbacks"):
-            return None
-        names = [name for name in self._get_param_names() if name not in NUMBERS]
-        return type(self), *(frozen(getattr(self, name)) for name in names)
 
     def _fitting(
         self, X, y, sample_weight=None, incremental=False, X_val=None, y_val=None, leader=None
@@ -190,35 +161,6 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         )
         drawn = self._drawn_start(problem, rng, incremental, X_val, y_val)
         return self._with_numbers(replace(problem, **drawn), incremental)
-
-    def _following(self, leader, problem: Problem, X_val, y_val) -> Problem:
-        """The problem where that of another of the kind is given, on the same data."""
-        take_over(self, leader, OF_DATA)
-        self._check_solver(X_val)
-        if isinstance(self.random_state, Integral) and self.random_state == leader.random_state:
-            drawn = {"rngs": [copied(rng) for rng in problem.rngs]}
-        else:
-            rng = check_random_state(self.random_state)
-            unstarted = replace(problem, theta=None)
-            drawn = self._drawn_start(unstarted, rng, False, X_val, y_val)
-        return self._with_numbers(replace(problem, **drawn), False)
-
-    def _drawn_start(self, problem: Problem, rng, incremental, X_val, y_val) -> dict:
-        """What of a problem is drawn: parameters if it has none, and rows to validate on."""
-        # The first member is the model that would be trained alone.
-        # The others' seeds come from a copy of its generator, which must not draw for them.
-        seeds = copied(rng).randint(2**31, size=self.n_members - 1)
-        rngs = [rng, *map(np.random.RandomState, seeds)]
-        theta, X, weights = problem.theta, problem.X, problem.weights
-        if theta is None:
-            theta = self._initial_theta(problem.net, rngs, X, weights)
-        rows, validation = self._hold_out(X, problem.y, weights, incremental, X_val, y_val, rng)
-        return {
-            "theta": theta.astype(problem.dtype, copy=False),
-            "rngs": rngs,
-            "rows": None if rows is None else [rows] * self.n_members,
-            "validation": None if validation is None else [validation] * self.n_members,
-        }
 
     def _with_numbers(self, problem: Problem, incremental) -> Problem:
         """The problem with hyper-parameters and options, as the parameters say."""
