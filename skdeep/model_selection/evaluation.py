@@ -26,10 +26,12 @@ from .._sklearn import (
 from ..base import Model
 from ..fitting import Fit, can_wait, complete, follow, share
 from ..interrupts import scope
+from ..neural_network.held_out import knowing
 from .discriminants import begin_all, drop_unscored, is_discriminant, one_pass
 from .pipelines import Prefix, can_be_split, final_step, prefix_key
-from .scoring import accuracies, asks_only_methods, is_accuracy
-from .shared_rows import can_share, share_rows
+from .predictions import are_networks, are_rows, predictions
+from .scoring import accuracies, accuracies_of, asks_only_methods, is_accuracy
+from .shared_rows import Resident, can_share, share_rows
 
 
 @dataclass(eq=False, kw_only=True)
@@ -119,6 +121,7 @@ class Fold:
         self.fit_params = self.train.params(first.fit_params)
         self.prefix: Prefix | None = None
         self.fits: list[Fit] = []
+        self.resident: Resident | None = None
 
     def call(self, hook: str, task: Task) -> None:
         """Tell callbacks that the fit of a task begins or ends."""
@@ -177,7 +180,10 @@ def _evaluate(groups, candidates, finite: bool, shared: bool, n_threads: int) ->
             for fold in together:
                 fold.fits = _begin(fold, finite, contexts)
         if shared:
-            share_rows(tasks[0].X, [(fold.train.rows, fold.fits) for fold in together])
+            resident = Resident(tasks[0].X)
+            for fold in together:
+                fold.resident = resident
+            share_rows(resident, [(fold.train.rows, fold.fits) for fold in together])
         fits = candidates or [fit for fold in together for fit in fold.fits]
         _give_threads(fits, n_threads)
         with config_context(assume_finite=finite):
@@ -293,9 +299,19 @@ def _scores(fold: Fold, part: Part, tasks: list[Task], n_threads: int) -> dict:
             return dict(zip(tasks, found, strict=True))
     if fold.prefix is None or not ask_finals:
         X = part.numbers if ask_finals else part.X
+    asked = finals if ask_finals else [task.estimator for task in tasks]
+    if ask_finals and are_networks(finals) and are_rows(X, finals[0]):
+        if fold.resident is None:
+            predicted = predictions(finals, Resident(X))
+        else:
+            predicted = predictions(finals, fold.resident, part.rows)
+        if set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0]):
+            found = accuracies_of(finals, predicted, part.y, params.get("sample_weight"))
+            if found is not None:
+                return dict(zip(tasks, found, strict=True))
+        asked = list(map(knowing, finals, predicted))
     out = {}
-    for task, final in zip(tasks, finals, strict=True):
-        estimator = final if ask_finals else task.estimator
+    for task, estimator in zip(tasks, asked, strict=True):
         out[task] = _score(estimator, X, part.y, scorer, params, task.error_score)
     return out
 

@@ -1,5 +1,6 @@
 """Scores of many fitted estimators on the same rows."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -62,21 +63,55 @@ def accuracies(
     kind = X.dtype.kind
     if kind not in "biuf" or X.shape[1] != first.n_features_in_ or X.shape[0] == 0:
         return None
+
+    def hits(codes):
+        chosen = np.arange(len(codes)) if rows is None else rows
+        return _hits(estimators, X, codes, chosen, n_threads)
+
+    return _shares(hits, first.classes_, y, sample_weight)
+
+
+def _shares(hits: Callable, classes, y, sample_weight) -> list[float] | None:
+    """Shares of the labels y that are met; None where y holds something else.
+
+    ``hits(codes)`` tells which models meet which class, (M, n), from the places of the classes.
+    """
     if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype.kind not in "biufUSO":
         return None
     try:
         if y.dtype.kind in "fO" and type_of_target(y) not in ("binary", "multiclass"):
             return None
-        codes = _codes(first.classes_, y)
-        rows = np.arange(len(y)) if rows is None else rows
-        hits = _hits(estimators, X, codes, rows, n_threads)
+        met = hits(_codes(classes, y))
         if sample_weight is None:
-            return (np.count_nonzero(hits, axis=1) / len(y)).tolist()
+            return (np.count_nonzero(met, axis=1) / len(y)).tolist()
         sample_weight = np.asarray(sample_weight)
         assert_all_finite(sample_weight)
-        return [float(np.average(row, weights=sample_weight)) for row in hits]
+        return [float(np.average(row, weights=sample_weight)) for row in met]
     except (TypeError, ValueError, ZeroDivisionError):
         return None  # scikit-learn's own way has the right words
+
+
+def accuracies_of(estimators, predicted, y, sample_weight=None) -> list[float] | None:
+    """The same of fitted networks, from their predictions (n, k) for the rows of y."""
+    first = estimators[0]
+    if not all(_has_classes(one) and _equal(one.classes_, first.classes_) for one in estimators):
+        return None
+
+    def hits(codes):
+        return np.stack([_chosen(each) == codes for each in predicted])
+
+    return _shares(hits, first.classes_, y, sample_weight)
+
+
+def _has_classes(network) -> bool:
+    """Whether a network has learned classes of which each row has one."""
+    binarizer = getattr(network, "_label_binarizer", None)
+    return getattr(binarizer, "y_type_", None) in ("binary", "multiclass")
+
+
+def _chosen(predicted):
+    """Places of the classes that predictions (n, k) mean."""
+    return predicted[:, 0] > 0.5 if predicted.shape[1] == 1 else predicted.argmax(axis=1)
 
 
 def _hits(estimators, X, codes, rows, n_threads: int):

@@ -1,11 +1,40 @@
 """Networks in a search on a device: the folds are index sets over one X, and all train at once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from ..fitting import MEMORY_SHARE, Fit, free_host_memory
 from ..neural_network.base import BaseNetwork
+
+
+class Resident:
+    """Rows on the device for all fits and scores: sent once, in each type that is asked for."""
+
+    def __init__(self, X):
+        self.X = X
+        self._placed: dict = {}
+
+    def on(self, backend, dtype):
+        key = str(backend), str(dtype)
+        if key not in self._placed:
+            self._placed[key] = backend.asarray(self.X, str(dtype))
+        return self._placed[key]
+
+
+class Once:
+    """Calls functions of objects once for the same objects."""
+
+    def __init__(self):
+        self._known: dict = {}
+
+    def __call__(self, function: Callable, *objects):
+        key = (function, *map(id, objects))
+        if key not in self._known:
+            # The objects too, whose identities are theirs while they live.
+            self._known[key] = function(*objects), objects
+        return self._known[key][0]
 
 
 def can_share(tasks, max_memory: float | None) -> bool:
@@ -31,38 +60,42 @@ def can_share(tasks, max_memory: float | None) -> bool:
     return rows * X.shape[1] * max(X.itemsize, 8) <= limit
 
 
-def share_rows(X, folds: list[tuple[np.ndarray, list[Fit]]]) -> None:
+def share_rows(resident: Resident, folds: list[tuple[np.ndarray, list[Fit]]]) -> None:
     """Give mini-batch problems of all folds one X, and each model its fold's rows of it.
 
     ``folds`` are the training rows of each fold, and the fits that have begun on them.
     """
-    shared: dict = {}
-    tables: list = []
+    once, tables, n = Once(), [], len(resident.X)
+
+    def spread(values, rows):
+        return _spread(values, rows, n, tables)
+
     for rows, fits in folds:
         for fit in fits:
             problem = fit.problem
             if problem is None or problem.solver != "minibatch" or problem.y.ndim != 2:
                 continue
-            whole = shared.setdefault(problem.X.dtype, X.astype(problem.X.dtype, copy=False))
+            X = resident.on(fit.backend, problem.dtype)
             fit.problem = replace(
                 problem,
-                X=whole,
-                y=_spread(problem.y, rows, len(X), tables),
-                weights=None
-                if problem.weights is None
-                else _spread(problem.weights, rows, len(X), tables),
+                X=X,
+                y=once(spread, problem.y, rows),
+                weights=None if problem.weights is None else once(spread, problem.weights, rows),
                 rows=[
-                    rows if own is None else rows[own]
+                    rows if own is None else once(np.take, rows, own)
                     for own in problem.rows or [None] * problem.n_models
                 ],
                 validation=problem.validation
                 and [
-                    replace(held, X=whole, rows=rows[held.rows])
-                    if held is not None and held.X is problem.X
-                    else held
+                    held if held is None or held.X is not problem.X else once(_moved, held, X, rows)
                     for held in problem.validation
                 ],
             )
+
+
+def _moved(held, X, rows):
+    """Rows to validate on, as rows of another X, some of whose rows theirs were."""
+    return replace(held, X=X, rows=rows[held.rows])
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, n: int, tables: list) -> np.ndarray:

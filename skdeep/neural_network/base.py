@@ -63,6 +63,11 @@ FITTED = {"weight": "coefs_", "intercept": "intercepts_"} | {
 }
 
 
+def averaged(predicted):
+    """Predictions (n, k) from those of members (n_members, n, k)."""
+    return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
+
+
 class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     """Base of the networks. A subclass says which layers, which loss and what a prediction is."""
 
@@ -485,7 +490,7 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         """The same for validated rows."""
         net, theta, X = self._arrays(backend, X)
         predicted = backend.to_numpy(network.predict(backend.xp, net, theta, X))
-        return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
+        return averaged(predicted)
 
     def _arrays(self, backend, X):
         """The network, its parameters and validated rows, on the backend."""

@@ -66,6 +66,13 @@ def beyond(rows, others, part: float) -> float:
     return float(off.mean()) if off.size >= LEAST_VALUES else 0.0
 
 
+def knowing(estimator, predicted):
+    """The estimator for a scorer to ask, which knows its predictions (n, k) beforehand."""
+    stand_in = copy.copy(estimator)
+    stand_in._predict_raw = lambda X: predicted
+    return stand_in
+
+
 class ScoredOnHeldOutRows:
     """Part of the networks: rows to validate on, given to ``fit`` or split off."""
 
@@ -126,9 +133,8 @@ class ScoredOnHeldOutRows:
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
 
         def score(predicted):
-            # The scorer asks an estimator; this one knows its predictions beforehand.
-            stand_in = copy.copy(self)
-            stand_in._predict_raw = lambda X: predicted
-            return scorer(stand_in, X if rows is None else X[rows], truth, **weights)
+            return scorer(
+                knowing(self, predicted), X if rows is None else X[rows], truth, **weights
+            )
 
         return score

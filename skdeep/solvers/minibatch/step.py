@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
 from ... import draws as random
 from ...network import backpropagate
@@ -50,7 +49,7 @@ class Data(NamedTuple):
 def load(backend, problem: Problem) -> Data:
     def put(A):
         # A row in one piece: to gather rows of a transposed array is to copy all of it.
-        A = A if sp.issparse(A) else np.ascontiguousarray(A)
+        A = np.ascontiguousarray(A) if isinstance(A, np.ndarray) else A
         return backend.asarray(A, problem.dtype)
 
     y = problem.y
