@@ -55,14 +55,14 @@ class Fit:
         self._fitting = None
         self._open = ExitStack()
 
-    def begin(self) -> None:
-        """Go as far as the problem."""
+    def begin(self, valid: bool = False) -> None:
+        """Go as far as the problem; the parameters are validated, if it is not known of them."""
         X, y, fit_params = self._arguments
         self._arguments = None
 
         def run():
             self._open.enter_context(callback_management_context(self.estimator))
-            if not get_config()["skip_parameter_validation"]:
+            if not (valid or get_config()["skip_parameter_validation"]):
                 self.estimator._validate_params()
             self._fitting = self.estimator._fitting(X, y, **fit_params)
             with config_context(skip_parameter_validation=True):
@@ -143,7 +143,8 @@ def share(fits: Sequence[Fit]) -> None:
             array = getattr(problem, name)
             if isinstance(array, np.ndarray) and array.ndim == (2 if name == "y" else 1):
                 changes[name] = _same(array, targets)
-        fit.problem = replace(problem, **changes)
+        changes = {k: v for k, v in changes.items() if v is not getattr(problem, k)}
+        fit.problem = replace(problem, **changes) if changes else problem
 
 
 def _same(array: np.ndarray, known: list) -> np.ndarray:

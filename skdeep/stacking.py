@@ -39,6 +39,11 @@ def _weights_of(problem: Problem) -> np.ndarray:
     return np.broadcast_to(weights, shape)
 
 
+def _of_each(values: np.ndarray, n: int) -> np.ndarray:
+    """Values that lead with n models, or with one for all of them."""
+    return values if len(values) == n else np.broadcast_to(values, (n, *values.shape[1:]))
+
+
 def _shared(problems, name: str, ndim: int) -> bool:
     """Whether all problems hold one array, or none, that leads with the rows."""
     array = getattr(problems[0], name)
@@ -73,12 +78,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
         y=y,
         theta=np.concatenate([problem.theta for problem in problems]),
         hyper={
-            name: np.concatenate(
-                [
-                    np.broadcast_to(p.hyper[name], (p.n_models, *p.hyper[name].shape[1:]))
-                    for p in problems
-                ]
-            )
+            name: np.concatenate([_of_each(p.hyper[name], p.n_models) for p in problems])
             for name in first.hyper
         },
         weights=weights,

@@ -170,6 +170,7 @@ def _evaluate(groups, candidates, finite: bool, shared: bool, n_threads: int) ->
     """Results, by the tasks' indices, of folds that are solved together."""
     start = time.time()
     together = [Fold(group) for group in groups]
+    valid: set = set()
     tasks = [task for group in groups for task in group]
     with ExitStack() as contexts:
         for fold in together:
@@ -178,7 +179,7 @@ def _evaluate(groups, candidates, finite: bool, shared: bool, n_threads: int) ->
             begin_all(candidates or ())
         if not candidates:
             for fold in together:
-                fold.fits = _begin(fold, finite, contexts)
+                fold.fits = _begin(fold, finite, contexts, valid)
         if shared:
             resident = Resident(tasks[0].X)
             for fold in together:
@@ -224,9 +225,10 @@ def _enter(fold: Fold, contexts: ExitStack) -> None:
             fold.call("call_on_fit_task_begin", task)
 
 
-def _begin(fold: Fold, finite: bool, contexts: ExitStack) -> list[Fit]:
+def _begin(fold: Fold, finite: bool, contexts: ExitStack, valid: set) -> list[Fit]:
     """Begin the fits, after the steps before them; none if one of those fails.
 
+    The parameters of candidates are validated once: ``valid`` are those that are.
     Where the contexts end before the fits do, callbacks are torn down.
     """
     first, X, y, fit_params = (
@@ -250,7 +252,9 @@ def _begin(fold: Fold, finite: bool, contexts: ExitStack) -> list[Fit]:
             fit = Fit(final_step(task.estimator), X, y, **fit_params)
             contexts.callback(fit.close)
             follow(fit, leaders)
-            fit.begin()
+            fit.begin(valid=id(task.parameters) in valid)
+            if fit.error is None:
+                valid.add(id(task.parameters))
             fits.append(fit)
     share(fits)
     for task, fit in zip(fold.tasks, fits, strict=True):

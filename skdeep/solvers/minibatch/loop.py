@@ -55,7 +55,7 @@ class _Run:
         self.validate = HeldOut(backend, problem, self.data.X) if held_out else None
         rows = problem.rows or [np.arange(problem.X.shape[0])] * M
         self.orders = Orders(problem, self.stack.models, rows)
-        self.theta = np.array(problem.theta, dtype=problem.dtype)
+        self.theta = np.empty(problem.theta.shape, problem.dtype)
         self.n_iter, self.loss = np.zeros(M, dtype=int), np.full(M, np.nan)
         self.converged = np.zeros(M, dtype=bool)
         self.epoch, self.step, self.clock = None, None, Clock()
