@@ -358,9 +358,9 @@ def test_linear_models_on_a_device_begin_fold_by_fold(monkeypatch):
     begun = []  # fits at each stack
     begin, solve = skdeep.fitting.Fit.begin, skdeep.fitting.solve_many
 
-    def spy(fit):
+    def spy(fit, *args, **kwargs):
         begun[-1] += 1
-        begin(fit)
+        begin(fit, *args, **kwargs)
 
     def next_stack(*args):
         begun.append(0)

@@ -297,22 +297,21 @@ def _scores(fold: Fold, part: Part, tasks: list[Task], n_threads: int) -> dict:
             X, rows = fold.prefix.X if part is fold.train else fold.prefix.transform(part.X), None
         except Exception:
             ask_finals = False  # scoring by the whole pipeline raises it again, in its place
-    if ask_finals and set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0]):
-        found = accuracies(finals, X, part.y, params.get("sample_weight"), rows, n_threads)
+    weights = params.get("sample_weight")
+    plain = ask_finals and set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0])
+    if plain:
+        found = accuracies(finals, X, part.y, weights, rows, n_threads)
         if found is not None:
             return dict(zip(tasks, found, strict=True))
     if fold.prefix is None or not ask_finals:
         X = part.numbers if ask_finals else part.X
     asked = finals if ask_finals else [task.estimator for task in tasks]
     if ask_finals and are_networks(finals) and are_rows(X, finals[0]):
-        if fold.resident is None:
-            predicted = predictions(finals, Resident(X))
-        else:
-            predicted = predictions(finals, fold.resident, part.rows)
-        if set(params) <= {"sample_weight"} and is_accuracy(scorer, finals[0]):
-            found = accuracies_of(finals, predicted, part.y, params.get("sample_weight"))
-            if found is not None:
-                return dict(zip(tasks, found, strict=True))
+        shared = fold.resident is not None and rows is not None
+        predicted = predictions(finals, *((fold.resident, rows) if shared else (Resident(X), None)))
+        found = accuracies_of(finals, predicted, part.y, weights) if plain else None
+        if found is not None:
+            return dict(zip(tasks, found, strict=True))
         asked = list(map(knowing, finals, predicted))
     out = {}
     for task, estimator in zip(tasks, asked, strict=True):

@@ -10,7 +10,7 @@ from ..network import predict
 from ..neural_network.base import averaged
 from ..neural_network.classifier import BaseNetworkClassifier
 from ..neural_network.regressor import BaseNetworkRegressor
-from .shared_rows import Resident
+from .shared_rows import Resident, places
 
 # Bytes of the activations that are computed at once.
 AT_ONCE = 2**26
@@ -57,7 +57,7 @@ def _of_a_kind(estimators, resident: Resident, rows) -> list[np.ndarray]:
     dtype = dtype_to_predict(resident.X, first.coefs_[0])
     X = resident.on(backend, dtype)
     if rows is not None:
-        X = backend.xp.take(X, backend.asarray(rows), axis=0)
+        X = backend.xp.take(X, backend.asarray(places(rows, X.shape[0])), axis=0)
     members = first.n_members
     # Where to launch a product costs nothing, it stays in the cache.
     of_model = members * X.shape[0] * sum(map(prod, net.shapes)) * dtype.itemsize

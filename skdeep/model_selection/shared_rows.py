@@ -71,6 +71,7 @@ def share_rows(resident: Resident, folds: list[tuple[np.ndarray, list[Fit]]]) ->
         return _spread(values, rows, n, tables)
 
     for rows, fits in folds:
+        rows = places(rows, n)
         for fit in fits:
             problem = fit.problem
             if problem is None or problem.solver != "minibatch" or problem.y.ndim != 2:
@@ -91,6 +92,11 @@ def share_rows(resident: Resident, folds: list[tuple[np.ndarray, list[Fit]]]) ->
                     for held in problem.validation
                 ],
             )
+
+
+def places(rows: np.ndarray, n: int) -> np.ndarray:
+    """Indices of rows, of which some may be counted from the end, from the first on."""
+    return rows.astype(np.intp) % n
 
 
 def _moved(held, X, rows):

@@ -13,8 +13,11 @@ from ..base import take_over
 from ..problem import Problem
 from ..stochastic import NUMBERS
 
-# Attributes that the data alone decide on.
-OF_DATA = ("n_features_in_", "feature_names_in_", "classes_", "_label_binarizer", "n_outputs_")
+# Attributes that the data decide on, and what is drawn at first.
+OF_DATA = (
+    *("n_features_in_", "feature_names_in_", "classes_", "_label_binarizer", "n_outputs_"),
+    "pretraining_",
+)
 
 
 @cache

@@ -125,13 +125,13 @@ class Orders:
 
     def keep_up(self, live: np.ndarray) -> None:
         """Bring the generators of models that train on to where that of their twin is."""
+        first: dict = {}
         states: dict = {}
         for i in np.flatnonzero(live & self.shuffles).tolist():
-            rng = self.rngs[self.models[i]]
-            if self.twins[i] in states:
-                rng.set_state(states[self.twins[i]])
-            else:
-                states[self.twins[i]] = rng.get_state(legacy=False)
+            twins, rng = self.twins[i], self.rngs[self.models[i]]
+            if first.setdefault(twins, rng) is not rng:
+                states[twins] = states.get(twins) or first[twins].get_state(legacy=False)
+                rng.set_state(states[twins])
 
     def keep(self, kept: np.ndarray) -> None:
         """Forget all models but those of a mask of shape (M,)."""
