@@ -60,7 +60,9 @@ def namespace_of(X):
 
 def mean_rows(weights: np.ndarray, X):
     """``weights @ X`` on the host; a tensor is read where it lies."""
-    return to_host(X.new_tensor(weights) @ X) if is_torch_array(X) else weights @ X
+    if not is_torch_array(X):
+        return weights @ X
+    return to_host(X.new_tensor(weights.astype(numpy_dtype(X))) @ X)
 
 
 def staying(backend, X):

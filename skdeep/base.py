@@ -266,7 +266,9 @@ def labels(classes: np.ndarray, codes):
     if classes.dtype.kind not in "bi":
         return classes[to_host(codes).astype(np.intp)]
     xp = namespace_of(codes)
-    return xp.take(xp.asarray(classes, device=codes.device), xp.astype(codes, xp.int64), axis=0)
+    return xp.take(
+        xp.asarray(classes, device=codes.device), xp.astype(codes, xp.int64, copy=False), axis=0
+    )
 
 
 def dtype_to_predict(backend: Backend, X, fitted) -> np.dtype:

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
-from ...array_api import is_torch_array, namespace_of, to_host
+from ...array_api import is_torch_array, namespace_of, numpy_dtype, to_host
 from ...problem import Problem
 from .rows import labels, visited_rows
 
@@ -27,7 +27,7 @@ def _measured(X, w) -> tuple[np.ndarray, np.ndarray]:
     if not is_torch_array(X):
         return X @ w.T, size * row_norms(X / size)
     norms = namespace_of(X).linalg.vector_norm(X / size, axis=1)
-    return to_host(X @ X.new_tensor(w.T)), size * to_host(norms)
+    return to_host(X @ X.new_tensor(w.T.astype(numpy_dtype(X)))), size * to_host(norms)
 
 
 def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separation:
