@@ -9,15 +9,14 @@ from typing import Self
 
 import numpy as np
 import sklearn
-from array_api_compat import is_torch_array
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import gen_batches
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ._sklearn import LinearClassifierMixin, Options, StrOptions
-from .array_api import to_host
+from .array_api import is_torch_array, namespace_of, numpy_dtype, staying, to_host, validate_data
 from .backends import NotInstalled, get_backend
 from .backends.base import Backend
 from .interrupts import Scope, interruptible, scope
@@ -145,6 +144,11 @@ class Model(Versioned):
             tell_once(f"{error}. Fitted models predict with NumPy here.")
             return get_backend("numpy")
 
+    def _given(self, backend: Backend, X, result):
+        """A result as NumPy's; that of a tensor stays where X lies, for methods to go on with."""
+        stays = vars(self).get("_stand_in") and backend.holds(X)
+        return result if stays else backend.to_numpy(result)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
@@ -155,7 +159,7 @@ class Model(Versioned):
 
         Parameters are kept in float32 where only products are rounded.
         """
-        return self._kept_dtype or str(X.dtype)
+        return self._kept_dtype or str(numpy_dtype(X))
 
     @property
     def _kept_dtype(self) -> str | None:
@@ -225,17 +229,29 @@ class LinearClassifier(LinearClassifierMixin, Model):
         """
         check_is_fitted(self)
         backend = self._get_backend_to_predict(X)
-        X = validate_data(self, to_host(X), accept_sparse="csr", reset=False)
-        dtype = dtype_to_predict(X, self.coef_)
+        X = validate_data(self, staying(backend, X), accept_sparse="csr", reset=False)
+        dtype = dtype_to_predict(backend, X, self.coef_)
         W, b = (backend.asarray(array, dtype) for array in (self.coef_.T[None], self.intercept_))
-        cast = X.dtype != dtype and backend.device == "cpu"
+        cast = numpy_dtype(X) != dtype and backend.device == "cpu"
         step = max(1, AT_ONCE // X.shape[1]) if cast else X.shape[0]
-        blocks = [
-            backend.to_numpy(affine(backend.xp, backend.asarray(X[rows], dtype), W, b)[0, ...])
-            for rows in gen_batches(X.shape[0], step)
-        ]
-        scores = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        rows = (backend.asarray(X[cut], dtype) for cut in gen_batches(X.shape[0], step))
+        blocks = [self._given(backend, X, affine(backend.xp, x, W, b)[0, ...]) for x in rows]
+        scores = namespace_of(blocks[0]).concatenate(blocks) if len(blocks) > 1 else blocks[0]
         return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X):
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        scores = self.decision_function(X)
+        return labels(self.classes_, scores > 0 if scores.ndim == 1 else scores.argmax(1))
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -255,13 +271,31 @@ def tell_once(message: str) -> None:
 def logarithms(p):
     """Those of probabilities, as scikit-learn has them: of one that vanishes, minus infinity."""
     with np.errstate(divide="ignore"):
-        return np.log(p)
+        return namespace_of(p).log(p)
 
 
-def dtype_to_predict(X, fitted) -> np.dtype:
-    """The type to compute in for rows X by a fitted array: float64 at most, as in a fit."""
-    dtype = np.result_type(X.dtype if X.dtype.kind == "f" else "float64", fitted.dtype)
-    return min(dtype, np.dtype("float64"), key=lambda dtype: dtype.itemsize)
+def labels(classes: np.ndarray, codes):
+    """Classes by their places, where those lie if they are tensors and the classes numbers."""
+    if not is_torch_array(codes):
+        return classes[codes.astype(np.intp)]
+    if classes.dtype.kind not in "bi":
+        return classes[to_host(codes).astype(np.intp)]
+    xp = namespace_of(codes)
+    return xp.take(
+        xp.asarray(classes, device=codes.device), xp.astype(codes, xp.int64, copy=False), axis=0
+    )
+
+
+def dtype_to_predict(backend: Backend, X, fitted) -> np.dtype:
+    """The type to compute in for rows X by a fitted array: float64 at most, as in a fit.
+
+    None of float64 are sent where a model keeps float32, or the device has no other.
+    """
+    dtype = numpy_dtype(X)
+    wide = backend.has_double or (backend.holds(X) and dtype == "float64")
+    dtype = np.result_type(dtype if dtype.kind == "f" else "float64", fitted.dtype)
+    most = np.dtype("float64" if wide else "float32")
+    return min(dtype, most, key=lambda dtype: dtype.itemsize)
 
 
 def canonical(X):

@@ -13,6 +13,7 @@ import numpy as np
 import sklearn
 from sklearn.pipeline import Pipeline
 
+from .array_api import to_host
 from .base import Backend, Model, warn
 from .solvers.minibatch.training import without_records
 from .stochastic import STOCHASTIC_SOLVERS, is_stochastic
@@ -167,7 +168,7 @@ def open_checkpoint(estimator, backend: Backend, rng, data, start) -> Record | N
     fit = {
         "versions": versions(backend),
         "parameters": parameters(estimator),
-        "data": joblib.hash([str(backend), *data]),
+        "data": joblib.hash([str(backend), *map(to_host, data)]),
         "start": joblib.hash([theta, states]),
         "seen": sum(state["samples"] for state in states),
         "generator": rng.get_state(legacy=False),

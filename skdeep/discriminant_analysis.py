@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ._sklearn import (
     HasMethods,
@@ -17,7 +17,7 @@ from ._sklearn import (
     _check_sample_weight,
     _fit_context,
 )
-from .array_api import follows_input
+from .array_api import follows_input, namespace_of, staying, validate_data
 from .base import (
     Fitting,
     LinearClassifier,
@@ -210,7 +210,7 @@ class LinearDiscriminantAnalysis(
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             if leader is None:
-                X, codes, weights = self._training_data(X, y, sample_weight)
+                X, codes, weights = self._training_data(staying(backend, X), y, sample_weight)
             else:
                 X, codes, weights = self._data_of(*leader)
             for name in ("covariance_", "explained_variance_ratio_", "scalings_", "xbar_"):
@@ -269,6 +269,7 @@ class LinearDiscriminantAnalysis(
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             first = _check_partial_fit_first_call(self, classes)
+            X = staying(backend, X)
             X, y, weights = self._validate(X, y, sample_weight, reset=first, at_least=1)
             if len(self.classes_) < 2:
                 raise ValueError("The number of classes must be at least 2; classes has one.")
@@ -297,10 +298,10 @@ class LinearDiscriminantAnalysis(
         return counts, means, scatter if each_class else scatter.sum(axis=0, keepdims=True)
 
     def _validate(self, X, y, sample_weight, reset, at_least):
-        """Host X, y and weights, without the rows of weight zero."""
+        """X, and on the host y and weights, without the rows of weight zero."""
         X, y = validate_data(
             self,
-            to_host(X),
+            X,
             to_host(y),
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
@@ -452,14 +453,20 @@ class LinearDiscriminantAnalysis(
         check_is_fitted(self)
         backend = self._get_backend_to_predict(X)
         X = validate_data(
-            self, to_host(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+            self,
+            staying(backend, X),
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            reset=False,
         )
-        dtype = dtype_to_predict(X, self.scalings_)
+        dtype, rows = dtype_to_predict(backend, X, self.scalings_), X
         axes = self.scalings_[:, : self._max_components]
         if self.solver == "svd" and not sp.issparse(X):
             # Before the product: far from the origin, projections of X and of the mean cancel.
-            X = X - self.xbar_
-        projected = backend.to_numpy(backend.asarray(X, dtype) @ backend.asarray(axes, dtype))
+            mean = backend.asarray(self.xbar_, dtype) if backend.holds(X) else self.xbar_
+            rows = X - mean
+        projected = backend.asarray(rows, dtype) @ backend.asarray(axes, dtype)
+        projected = self._given(backend, X, projected)
         if self.solver == "svd" and sp.issparse(X):
             projected = projected - self.xbar_ @ axes
         return projected
@@ -478,9 +485,9 @@ class LinearDiscriminantAnalysis(
         """
         scores = self.decision_function(X)
         if scores.ndim == 1:
-            positive = sigmoid(np, scores)
-            return np.stack([1 - positive, positive], axis=1)
-        return softmax(np, scores)
+            positive = sigmoid(namespace_of(scores), scores)
+            return namespace_of(scores).stack([1 - positive, positive], axis=1)
+        return softmax(namespace_of(scores), scores)
 
     def predict_log_proba(self, X):
         """Logarithms of the posterior probabilities.
@@ -495,8 +502,9 @@ class LinearDiscriminantAnalysis(
             Probabilities that underflow count as the smallest normal number, as scikit-learn's.
         """
         probabilities = self.predict_proba(X)
-        probabilities[probabilities == 0.0] += np.finfo(probabilities.dtype).smallest_normal
-        return np.log(probabilities)
+        xp = namespace_of(probabilities)
+        probabilities[probabilities == 0.0] += xp.finfo(probabilities.dtype).smallest_normal
+        return xp.log(probabilities)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -27,13 +27,13 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 LAYERS = [
     {"version", "_sklearn", "overrides", "parameters"}
     | {"activations", "losses", "initializers", "optimizers", "schedules"},
-    {"layers", "draws"},
+    {"layers", "draws", "array_api"},
     {"network"},
     {"regularization", "problem", "threads", "interrupts", "storage"},
     {"solvers"},
     {"backends"},
     {"stacking"},
-    {"monitoring", "stochastic", "array_api"},
+    {"monitoring", "stochastic"},
     {"base"},
     {"callbacks"},
     {"fitting"},

@@ -31,7 +31,7 @@ class Backend:
     Attributes
     ----------
     has_double : bool
-        Whether there is a float64.
+        Whether there is a float64, and none less was asked for of a device.
     fixed_shapes : bool
         Whether all steps of an epoch are to have the same shapes, short batches being padded and
         models that have ended staying a while: where to launch a step costs more than to compute.
@@ -46,6 +46,7 @@ class Backend:
     array([1., 2.], dtype=float32)
     """
 
+    has_double = True
     fixed_shapes = False
     captures = False
 
@@ -61,7 +62,6 @@ class Backend:
         # Overridable functions take a namespace or a backend, and ask either by the second name.
         self.overrides = self._overrides = {} if overrides is None else overrides
         self.xp = Namespace(xp, self.overrides)
-        self.has_double = device != "mps"
 
     def __str__(self) -> str:
         return self.name if self.name == "numpy" else f"{self.name}:{self.device}"
@@ -72,6 +72,14 @@ class Backend:
 
     def to_numpy(self, x) -> np.ndarray:
         return np.asarray(x)
+
+    def holds(self, x) -> bool:
+        """Whether x is an array of this backend's device, to be worked on where it lies."""
+        return False
+
+    def place(self, x, dtype: str | None = None) -> Any:
+        """Rows for a whole fit: on the device, if it has memory of its own."""
+        return x
 
     def free_memory(self) -> float | None:
         """Bytes free on a device with memory of its own; None on the host."""

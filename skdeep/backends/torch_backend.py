@@ -32,6 +32,15 @@ class TorchBackend(Backend):
         # On the CPU the tensor shares the memory of x; torch warns if x cannot be written to.
         return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device)
 
+    def holds(self, x):
+        if not isinstance(x, torch.Tensor):
+            return False
+        own = torch.device(self.device)
+        return (x.device.type, x.device.index or 0) == (own.type, own.index or 0)
+
+    def place(self, x, dtype=None):
+        return x if sp.issparse(x) else self.asarray(x, dtype)
+
     def free_memory(self):
         if self.device.startswith("cuda"):
             return float(torch.cuda.mem_get_info(self.device)[0])
@@ -107,7 +116,7 @@ def _devices() -> list[str]:
 
 def make_backend(device: str | None, dtype: str | None) -> Backend:
     devices = _devices()
-    full = {None: "cpu", "cuda": "cuda:0"}.get(device, device)
+    full = {None: "cpu", "cuda": "cuda:0", "mps:0": "mps"}.get(device, device)
     if full not in devices:
         raise ValueError(
             f"backend='torch:{device}' has no such device here: there is "
@@ -119,6 +128,7 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
     if dtype == "tf32" and not full.startswith("cuda"):
         raise ValueError(f"dtype='tf32' is of CUDA devices: backend='torch:{full}' has none.")
     backend = TorchBackend("torch", full, xp, {**OF_CONVOLUTIONS, **OF_STEPS})
+    backend.has_double = dtype not in ("float32", "bfloat16")
     if full.startswith("cuda"):
         backend.captures = True
         backend.overrides[captured] = CapturedStep

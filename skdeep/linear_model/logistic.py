@@ -8,7 +8,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import (
     Hidden,
@@ -19,7 +19,7 @@ from .._sklearn import (
     _check_sample_weight,
     _fit_context,
 )
-from ..array_api import follows_input
+from ..array_api import follows_input, namespace_of, numpy_dtype, staying, validate_data
 from ..base import (
     Fitting,
     LinearClassifier,
@@ -410,7 +410,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             backend = self._get_backend(X)
             X, y = validate_data(
                 self,
-                to_host(X),
+                staying(backend, X),
                 to_host(y),
                 accept_sparse="csr",
                 dtype=np.float64 if self.solver == "liblinear" else [np.float64, np.float32],
@@ -560,7 +560,8 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         """Sample weights times class weights, or None if all are one."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(to_host(sample_weight), X, dtype=X.dtype, copy=True)
+        sample_weight = to_host(sample_weight)
+        weights = _check_sample_weight(sample_weight, X, dtype=numpy_dtype(X), copy=True)
         if self.class_weight is not None:
             per_class = compute_class_weight(
                 self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight
@@ -649,9 +650,9 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         check_is_fitted(self)
         scores = self.decision_function(X)
         if scores.ndim == 1:
-            positive = sigmoid(np, scores)
-            return np.stack([1.0 - positive, positive]).T
-        return softmax(np, scores)
+            positive = sigmoid(namespace_of(scores), scores)
+            return namespace_of(scores).stack([1.0 - positive, positive]).T
+        return softmax(namespace_of(scores), scores)
 
     def predict_log_proba(self, X):
         """Logarithms of the probabilities of the classes.

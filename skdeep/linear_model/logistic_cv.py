@@ -10,7 +10,6 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import compute_class_weight, metadata_routing
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from .._sklearn import (
     Hidden,
@@ -24,7 +23,7 @@ from .._sklearn import (
     _raise_for_params,
     _routing_enabled,
 )
-from ..array_api import follows_input
+from ..array_api import follows_input, numpy_dtype, staying, validate_data
 from ..base import canonical, require_finite, to_host, unchanged_on_error, warn
 from ..solvers import Solver
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
@@ -276,7 +275,7 @@ class LogisticRegressionCV(LogisticRegression):
             backend = self._get_backend(X)
             X, y = validate_data(
                 self,
-                to_host(X),
+                staying(backend, X),
                 to_host(y),
                 accept_sparse="csr",
                 dtype=np.float64,
@@ -296,7 +295,8 @@ class LogisticRegressionCV(LogisticRegression):
             self.backend_ = str(backend)
             self.Cs_ = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, Integral) else self.Cs
             self.Cs_ = np.asarray(self.Cs_)
-            solve = Stack(self, backend, X, codes, weights)
+            rows = backend.place(X, self._compute_dtype(X))
+            solve = Stack(self, backend, rows, codes, weights)
             watch = Watch(self, context, solve.net, X, y, sample_weight)
             grid = list(product(range(len(folds)), ratios, self.Cs_))
             penalties = [_penalty(penalty, C, ratio) for _, ratio, C in grid]
@@ -306,7 +306,7 @@ class LogisticRegressionCV(LogisticRegression):
 
             shape = (len(folds), len(ratios), len(self.Cs_))
             theta = result.theta.reshape(*shape, -1)
-            scores = self._scores(X, y, folds, theta, scoring, routed.scorer.score)
+            scores = self._scores(rows, y, folds, theta, scoring, routed.scorer.score)
             theta = self._choose(solve, watch, penalty, ratios, theta, scores)
             require_finite(theta)
             vars(self).update(self._attributes(solve.net, theta))
@@ -394,7 +394,7 @@ class LogisticRegressionCV(LogisticRegression):
         """Sample weights times class weights, or None if all are one."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
+        weights = _check_sample_weight(sample_weight, X, dtype=numpy_dtype(X), copy=True)
         if isinstance(self.class_weight, dict) and not set(self.class_weight) <= set(self.classes_):
             raise ValueError(
                 "The given class_weight dict must have the class labels as keys; "

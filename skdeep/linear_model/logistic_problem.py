@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..array_api import mean_rows
 from ..network import Network, build
 from ..problem import Problem, cancel
 from ..solvers import Solver
@@ -271,7 +272,7 @@ def _liblinear_scale(X, codes, w, rows, M) -> np.ndarray:
     for r in rows or [slice(None)]:
         kept = np.zeros_like(w)
         kept[r] = w[r]
-        gradient = np.abs((kept / kept.sum() * (0.5 - codes)) @ X).max()
+        gradient = np.abs(mean_rows(kept / kept.sum() * (0.5 - codes), X)).max()
         counts = np.bincount(codes[r], minlength=2)
         out.append(gradient * max(counts.min(), 1) / counts.sum())
     return np.broadcast_to(out, M)

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import (
     Interval,
@@ -24,7 +24,7 @@ from .._sklearn import (
     attach_unique,
     cached_unique,
 )
-from ..array_api import follows_input
+from ..array_api import follows_input, numpy_dtype, staying, validate_data
 from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error, warn
 from ..monitoring import watched
 from ..problem import Problem, Result, Validation
@@ -330,7 +330,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         context = self._init_callback_context(max_subtasks=None)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
-            X, y, seen = self._validate(X, y, reset=True)
+            X, y, seen = self._validate(staying(backend, X), y, reset=True)
             self.classes_ = seen
             if self.warm_start and hasattr(self, "coef_"):
                 coef_init = self.coef_ if coef_init is None else coef_init
@@ -354,7 +354,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             if first_call:
                 self._check_can_be_partial()
             backend = self._get_backend(X)
-            X, y, seen = self._validate(X, y, reset=first_call)
+            X, y, seen = self._validate(staying(backend, X), y, reset=first_call)
             _check_partial_fit_first_call(self, classes)
             own = (self.coef_, self.intercept_) if hasattr(self, "coef_") else (None, None)
             self.t_ = getattr(self, "t_", 1.0)
@@ -409,7 +409,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         """X, y and the different labels in y, looked for once."""
         X, y = validate_data(
             self,
-            to_host(X),
+            X,
             to_host(y),
             accept_sparse="csr",
             dtype=self._dtype_name or [np.float64, np.float32],
@@ -431,7 +431,8 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         n_models, n_features = self._n_models(), X.shape[1]
         theta = np.zeros((n_models, n_features + 1))
         if coef is not None:
-            coef = coef.toarray() if sparse.issparse(coef) else np.asarray(coef, dtype=X.dtype)
+            coef = coef.toarray() if sparse.issparse(coef) else np.asarray(coef)
+            coef = coef.astype(numpy_dtype(X), copy=False)
             if n_models == 1:
                 coef = coef.reshape(1, -1)
             if coef.shape != (n_models, n_features):
@@ -458,7 +459,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
     def _problem(self, X, y, seen, sample_weight, theta, max_iter, states=None) -> Problem:
         """The problem of rows with the labels y, of which ``seen`` are the different ones."""
         self._check_update()
-        n_classes, n_models = len(self.classes_), self._n_models()
+        n_classes, n_models, dtype = len(self.classes_), self._n_models(), numpy_dtype(X)
         if n_classes < 2:
             raise ValueError(
                 f"The number of classes has to be greater than one; got {n_classes} class"
@@ -469,18 +470,18 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             y=y if self.class_weight == "balanced" else seen,
         )
         sample_weight = _check_sample_weight(
-            to_host(sample_weight), X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
+            to_host(sample_weight), X, dtype=dtype, allow_all_zero_weights=self.early_stopping
         )
         codes = np.searchsorted(self.classes_, y)
         positive = codes == (1 if n_classes == 2 else np.arange(n_classes)[:, None])
         positive = np.atleast_2d(positive)
-        labels = np.where(positive, 1.0, -1.0).astype(X.dtype)[:, :, None]
+        labels = np.where(positive, 1.0, -1.0).astype(dtype)[:, :, None]
         weights = sample_weight
         if self.class_weight is not None:
             # Against the rest, a class is weighted and the rest is not.
             of_class = class_weight[1:] if n_classes == 2 else class_weight
             of_others = class_weight[0] if n_classes == 2 else 1.0
-            factors = np.where(positive, of_class[:, None], of_others).astype(X.dtype)
+            factors = np.where(positive, of_class[:, None], of_others).astype(dtype)
             weights = factors * sample_weight
 
         penalty = 0.0 if self.penalty is None else self.alpha
@@ -506,7 +507,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             solver="perceptron",
             X=X,
             y=labels[0] if n_models == 1 else labels,
-            dtype=str(X.dtype),
+            dtype=str(dtype),
             theta=theta,
             hyper={name: np.full((n_models, 1), float(value)) for name, value in hyper.items()},
             options={

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.metrics import mean_squared_error
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .. import network
 from .._sklearn import _fit_context
-from ..array_api import follows_input
+from ..array_api import check_array, follows_input, staying, validate_data
 from ..base import to_host
 from ..parameters import constraints, store
 from ..regularization import GaussianNoise, MaskingNoise
@@ -272,7 +272,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
             )
             # Their epochs are not this fit's, which is what its callbacks watch.
             shallow.set_callbacks()
-            codes = shallow.fit_transform(codes, sample_weight=sample_weight)
+            shallow.fit(codes, sample_weight=sample_weight)
+            shallow._stand_in = True  # codes of a tensor stay on its device
+            codes = shallow.transform(codes)
             for layer, W, b in zip(
                 (i, n_layers - 1 - i), shallow.coefs_, shallow.intercepts_, strict=True
             ):
@@ -337,10 +339,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         codes : ndarray of shape (n_samples, n_code)
         """
         check_is_fitted(self)
-        backend, X = self._get_backend_to_predict(X), validate_data(self, to_host(X), reset=False)
-        net, theta, X = self._arrays(backend, X)
-        hidden = network.hidden_layers(backend.xp, net, theta, X)
-        return backend.to_numpy(hidden[len(hidden) // 2])[0]
+        backend = self._get_backend_to_predict(X)
+        X = validate_data(self, staying(backend, X), reset=False)
+        net, theta, rows = self._arrays(backend, X)
+        hidden = network.hidden_layers(backend.xp, net, theta, rows)
+        return self._given(backend, X, hidden[len(hidden) // 2])[0]
 
     def inverse_transform(self, X):
         """Decode.
@@ -356,13 +359,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultila
         """
         check_is_fitted(self)
         backend = self._get_backend_to_predict(X)
-        codes = check_array(to_host(X), dtype=(np.float64, np.float32), input_name="X")
+        X = check_array(self, staying(backend, X), dtype=(np.float64, np.float32))
         n_code = self._n_features_out
-        if codes.shape[1] != n_code:
-            raise ValueError(f"X has {codes.shape[1]} columns, but the code has {n_code} units.")
-        net, theta, codes = self._arrays(backend, codes)
+        if X.shape[1] != n_code:
+            raise ValueError(f"X has {X.shape[1]} columns, but the code has {n_code} units.")
+        net, theta, codes = self._arrays(backend, X)
         decoder, theta = network.tail(backend.xp, net, theta, len(net.units) // 2)
-        return backend.to_numpy(network.predict(backend.xp, decoder, theta, codes))[0]
+        return self._given(backend, X, network.predict(backend.xp, decoder, theta, codes))[0]
 
     def predict(self, X):
         """Reconstruct: decode the code.

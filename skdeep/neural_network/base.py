@@ -12,10 +12,11 @@ from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .. import network
 from .._sklearn import _check_sample_weight
+from ..array_api import staying, validate_data
 from ..base import (
     Fitting,
     Model,
@@ -79,9 +80,9 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         """The shape of a row of X, as it was given, which has so many numbers."""
         return (n_features,)
 
-    def _table(self, X):
-        """X on the host, a row for each sample."""
-        return to_host(X)
+    def _table(self, X, backend):
+        """X where it is to be worked on, a row for each sample."""
+        return staying(backend, X)
 
     @abstractmethod
     def _validate_input(self, X, y, incremental, reset):
@@ -134,13 +135,14 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         layers = self._layers()
         self._check_solver(X_val)
         given = X
-        X, y = self._validate_input(self._table(X), to_host(y), incremental, reset=first_pass)
+        X = self._table(X, backend)
+        X, y = self._validate_input(X, y, incremental, reset=first_pass)
         X = canonical(X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(to_host(sample_weight), X)
         sample_weight = self._weigh_classes(y, sample_weight, incremental)
         self._check_weights(sample_weight)
-        y = y.reshape(len(y), -1)
+        y = y if y.ndim == 2 else y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
         net = self._network(self._row_shape(given, X.shape[1]), layers, backend)
         self._check_layers(net)
@@ -150,7 +152,8 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         start = (
             None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
         )
-        data = (X, y, sample_weight, to_host(X_val), to_host(y_val))
+        X_val = None if X_val is None else self._table(X_val, backend)
+        data = (X, y, sample_weight, X_val, y_val)
         checkpoint = None if incremental else open_checkpoint(self, backend, rng, data, start)
         theta, trainings = start or (None, [None] * self.n_members)
         problem = Problem(
@@ -483,18 +486,19 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         """Probabilities or means of shape (n_samples, n_outputs), averaged over the members."""
         check_is_fitted(self)
         backend = self._get_backend_to_predict(X)
-        X = validate_data(self, self._table(X), accept_sparse=["csr", "csc"], reset=False)
+        X = self._table(X, backend)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return self._predicted(backend, X)
 
     def _predicted(self, backend, X) -> np.ndarray:
         """The same for validated rows."""
-        net, theta, X = self._arrays(backend, X)
-        predicted = backend.to_numpy(network.predict(backend.xp, net, theta, X))
+        net, theta, rows = self._arrays(backend, X)
+        predicted = self._given(backend, X, network.predict(backend.xp, net, theta, rows))
         return averaged(predicted)
 
     def _arrays(self, backend, X):
         """The network, its parameters and validated rows, on the backend."""
-        net, dtype = self._fitted_network(), dtype_to_predict(X, self.coefs_[0])
+        net, dtype = self._fitted_network(), dtype_to_predict(backend, X, self.coefs_[0])
         return net, backend.asarray(self._theta(net), dtype), backend.asarray(X, dtype)
 
     @abstractmethod

@@ -8,11 +8,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
 
 from .._sklearn import _check_partial_fit_first_call, _fit_context
-from ..array_api import follows_input
-from ..base import logarithms, unchanged_on_error
+from ..array_api import follows_input, is_torch_array, namespace_of, to_host, validate_data
+from ..base import labels, logarithms, unchanged_on_error
 from ..losses import sigmoid, softmax
 from ..parameters import constraints, store
 from ..stochastic import OfStochasticSolvers
@@ -82,7 +81,7 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
         X, y = validate_data(
             self,
             X,
-            y,
+            to_host(y),
             accept_sparse=["csr", "csc"],
             multi_output=True,
             dtype=(np.float64, np.float32),
@@ -112,9 +111,19 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
 
     def _decode(self, predicted):
         """Labels from predictions of shape (n_samples, n_outputs)."""
+        if is_torch_array(predicted):
+            return self._decode_tensor(predicted)
         return self._label_binarizer.inverse_transform(
             predicted.ravel() if predicted.shape[1] == 1 else predicted
         )
+
+    def _decode_tensor(self, predicted):
+        """The same where they lie."""
+        kind, xp = self._label_binarizer.y_type_, namespace_of(predicted)
+        if kind == "multilabel-indicator":
+            return xp.astype(predicted > 0.5, xp.int64)
+        codes = xp.argmax(predicted, axis=1) if kind == "multiclass" else predicted[:, 0] > 0.5
+        return labels(self.classes_, codes)
 
     _default_metric = staticmethod(accuracy_score)
 
@@ -216,13 +225,14 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
             In the order of ``classes_``.
         """
         predicted = self._predict_raw(X)
+        xp = namespace_of(predicted)
         if predicted.shape[1] == 1:
-            return np.hstack([1.0 - predicted, predicted])
+            return xp.concat([1.0 - predicted, predicted], axis=1)
         if link_of(self.loss) == "logistic" and self._multiclass:
             # Separate sigmoids need not sum to one; where all vanish the odds are even.
-            total = predicted.sum(axis=1, keepdims=True)
-            even = np.full_like(predicted, 1.0 / predicted.shape[1])
-            return np.divide(predicted, total, out=even, where=total > 0)
+            total = xp.sum(predicted, axis=1, keepdims=True)
+            share = predicted / xp.where(total > 0, total, 1.0)
+            return xp.where(total > 0, share, 1.0 / predicted.shape[1])
         return predicted
 
     @available_if(has_scores_alone)

@@ -104,7 +104,7 @@ class ScoredOnHeldOutRows:
             raise ValueError(
                 "The sample_weight of the validation set sums to zero: use another random_state."
             )
-        y = y[held_out]
+        y = to_host(y[held_out])
         score = self._scorer(X, held_out, self._truth(y), weights)
         return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
 
@@ -112,7 +112,6 @@ class ScoredOnHeldOutRows:
         checker = copy.copy(self)
         # A warm start needs all classes in the rows that train; these rows may lack some.
         checker.warm_start = False
-        X_val, y_val = self._table(X_val), to_host(y_val)
         X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
         X_val, y = canonical(X_val), y.reshape(len(y), -1)
         score = self._scorer(X_val, None, self._truth(y), None)

@@ -6,8 +6,7 @@ from math import prod
 
 import numpy as np
 
-from ..array_api import follows_input
-from ..base import to_host
+from ..array_api import follows_input, is_torch_array
 from ..layers import Dense, Layer
 from ..network import Network
 from ..parameters import constraints, store
@@ -97,11 +96,13 @@ class OfLayers(BaseNetwork):
                 raise ValueError(f"layers lists {layer!r}, which is not a skdeep.layers.Layer.")
         return list(self.layers)
 
-    def _table(self, X):
-        X = to_host(X)
+    def _table(self, X, backend):
+        X = super()._table(X, backend)
         if not hasattr(X, "shape"):
             X = np.asarray(X)
-        return np.asarray(X).reshape(len(X), prod(X.shape[1:])) if X.ndim > 2 else X
+        if X.ndim <= 2:
+            return X
+        return (X if is_torch_array(X) else np.asarray(X)).reshape(len(X), prod(X.shape[1:]))
 
     def _row_shape(self, X, n_features):
         asked = self.input_shape

@@ -4,10 +4,9 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils.validation import validate_data
 
 from .._sklearn import _fit_context
-from ..array_api import follows_input
+from ..array_api import follows_input, to_host, validate_data
 from ..parameters import constraints, store
 from ..stochastic import OfStochasticSolvers
 from .base import BaseNetwork
@@ -25,7 +24,7 @@ class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
         X, y = validate_data(
             self,
             X,
-            y,
+            to_host(y),
             accept_sparse=["csr", "csc"],
             multi_output=True,
             y_numeric=True,

@@ -6,6 +6,7 @@ from array_api_compat import device
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from ...array_api import to_host
 from .moments import of_class, total_scatter
 
 
@@ -82,7 +83,7 @@ def identity_like(xp, matrix):
 
 def estimated(reader, estimator, labels, priors, rows, weights, total: bool):
     """The same two covariances by a covariance estimator of scikit-learn's kind, on the host."""
-    X = reader.X if rows is None else reader.X[rows]
+    X = to_host(reader.X if rows is None else reader.X[rows])
     X = X.toarray() if sp.issparse(X) else X
     of = labels if rows is None else labels[rows]
     fit_kwargs = {}

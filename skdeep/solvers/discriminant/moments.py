@@ -9,10 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from ...array_api import to_host
 from ...threads import in_threads
 
 # Elements of a block of rows: in the cache of a CPU core, or enough to keep an accelerator busy.
 ENTRIES, DEVICE_ENTRIES = 2**17, 2**24
+
+# The most of a device's free memory that rows are sent to as a whole.
+SHARE_OF_MEMORY = 0.5
 
 # Rows that a block has at least, so that its product outweighs adding it up.
 LEAST_ROWS = 1024
@@ -89,11 +93,7 @@ def _products(xp, rows, groups: int):
 
 def wide_dtype(backend) -> str:
     """The widest float of the device: a Gram matrix in float32 would lose half of few digits."""
-    try:
-        backend.asarray(np.zeros(1), "float64")
-    except (TypeError, RuntimeError):  # some accelerators have no float64
-        return "float32"
-    return "float64"
+    return "float64" if backend.has_double else "float32"
 
 
 class RowSets(NamedTuple):
@@ -235,10 +235,18 @@ def of_class(rows, weights, y, k):
 
 
 class Reader:
-    """Reads rows of host data, dense or sparse, as dense blocks on the device."""
+    """Reads rows of data, dense or sparse, as dense blocks on the device.
+
+    What is dense is sent as a whole where there is room for it, for it may be read again.
+    """
 
     def __init__(self, backend, X, n_threads: int = 1):
-        self.backend, self.X, self.n_threads = backend, X, n_threads
+        free = backend.free_memory()
+        fits = free is not None and not sp.issparse(X) and X.nbytes < SHARE_OF_MEMORY * free
+        # float32 is widened block by block, and float64 sent where there is such a type.
+        self.own = None if backend.has_double else "float32"
+        self.X = backend.place(X, self.own) if fits and not backend.holds(X) else X
+        self.backend, self.n_threads = backend, n_threads
         self.dtype = wide_dtype(backend)
         size = ENTRIES if backend.device == "cpu" else DEVICE_ENTRIES
         self.step = max(LEAST_ROWS, size // max(1, X.shape[1]))
@@ -247,9 +255,12 @@ class Reader:
         return self.backend.asarray(array, self.dtype)
 
     def rows(self, rows):
+        if self.backend.holds(self.X) and not isinstance(rows, slice):
+            rows = self.backend.asarray(rows)
+            return self.backend.asarray(self.backend.xp.take(self.X, rows, axis=0), self.own)
         block = self.X[rows]
         block = block.toarray() if sp.issparse(block) else block
-        return self.backend.asarray(block)
+        return self.backend.asarray(block, self.own)
 
     def blocks(self, rows, weights, at_least: int = 1):
         """Yield (selector of rows of X, weights of them or None), block by block."""
@@ -306,7 +317,7 @@ def _first_origin(X, y, n_classes):
     origin = np.zeros((n_classes, X.shape[1]))
     for k, (start, stop) in enumerate(zip(starts, stops)):
         if start < stop:
-            few = X[order[start : stop : -((start - stop) // SAMPLE)]]
+            few = to_host(X[order[start : stop : -((start - stop) // SAMPLE)]])
             few = few.toarray() if sp.issparse(few) else few
             origin[k] = np.partition(few, len(few) // 2, axis=0)[len(few) // 2]
     return origin

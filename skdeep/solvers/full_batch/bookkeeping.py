@@ -1,6 +1,7 @@
 """The one loop of full-batch solvers, and the bookkeeping of a stack in it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -70,6 +71,9 @@ class Run:
 
     def __init__(self, backend, problem: Problem, share: float | None = None, any_step=False):
         M = problem.n_models
+        # Stages read the rows where they are computed on, in whatever type.
+        X = backend.place(problem.X, problem.dtype)
+        problem = replace(problem, X=X, y=X if problem.y is problem.X else problem.y)
         self.backend, self.xp, self.problem = backend, backend.xp, problem
         self.n_models, self.share, self.any_step = M, share, any_step
         self.theta = np.array(problem.theta, dtype=problem.dtype)

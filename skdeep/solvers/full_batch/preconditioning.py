@@ -8,7 +8,9 @@ and ``c`` the curvature of the loss where all scores are equal, the Hessian star
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import gen_batches
 
+from ...array_api import is_torch_array, mean_rows, to_host
 from ...layers.dense import affine, affine_backward
 from ...losses import has_hessian
 from ...overrides import chosen
@@ -25,6 +27,8 @@ EPS = float(np.finfo("float64").eps)
 
 # Rows that are centred at once.
 ROWS_AT_ONCE = 2048
+# Entries of a tensor that are squared at once.
+DEVICE_ENTRIES = 2**24
 
 
 class Preconditioner(NamedTuple):
@@ -104,8 +108,11 @@ def _curvature(backend, loss, k, dtype) -> float:
     return float(curvature[0, 0])
 
 
-def _squares(X):
-    return X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X
+def _mean_squares(w, X) -> np.ndarray:
+    if is_torch_array(X):
+        cuts = gen_batches(X.shape[0], max(1, DEVICE_ENTRIES // X.shape[1]))
+        return sum(mean_rows(w[:, cut], X[cut] * X[cut]) for cut in cuts)
+    return w @ (X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X)
 
 
 def _moments(X, w):
@@ -120,6 +127,7 @@ def _moments(X, w):
     if step > 1:
         used = np.flatnonzero(w[0, :])[::step]
         some, v = X[used], w[:, used] / w[0, used].sum()
+    some = to_host(some)
     mean = v @ some
     if hasattr(X, "toarray") and some.nnz < 0.1 * some.shape[0] * p:
         weighted = some.multiply(v.T).tocsr()
@@ -138,8 +146,8 @@ def _moments(X, w):
     variance = np.diagonal(second)
     missed = variance <= 0
     if missed.any():
-        mean = w @ X
-        exact = (w @ _squares(X) - mean * mean)[0, :]
+        mean = mean_rows(w, X)
+        exact = (_mean_squares(w, X) - mean * mean)[0, :]
         exact = np.where(exact > X.shape[0] * EPS * mean[0, :] ** 2, exact, 0.0)
         variance = np.where(missed, exact, variance)
     share = p / some.shape[0]
@@ -236,14 +244,14 @@ def preconditioner(backend, problem) -> Preconditioner:
         values, squares, basis = _axes(second, mean[0, :])
         H = c * values + l2 * squares
     else:
-        mean, square = w @ X, w @ _squares(X)
+        mean, square = mean_rows(w, X), _mean_squares(w, X)
         variance = square - mean * mean if net.intercept else square
         basis, H = None, c * np.maximum(variance, 1e-6 * square) + l2
     scale = _limited(np, 1.0 / np.sqrt(np.where(H > 0, H, 1.0))[..., None], problem.dtype)
     if not net.intercept:
         mean = None
     elif own.shape[1] > 1:
-        mean = own @ X  # each model's own
+        mean = mean_rows(own, X)  # each model's own
     mean, basis, scale = (
         None if x is None else backend.asarray(x, problem.dtype) for x in (mean, basis, scale)
     )

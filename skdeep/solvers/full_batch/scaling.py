@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
+from ...array_api import namespace_of, numpy_dtype, to_host
 from ...problem import Problem, Result
 from .objective import shift_invariant
 from .precision import DEVIATIONS, solved_as, some_rows, tells_apart
@@ -22,20 +23,28 @@ def moderated(solve: Callable, backend, problem: Problem) -> Result:
     Columns beyond it are divided by powers of two. What the penalty makes of their coefficients is
     below rounding on either scale.
     """
-    X, k, top = problem.X, problem.net.units[1], limit(problem.dtype)
-    size = abs(X).max(axis=0)
-    size = size.toarray().ravel() if sparse.issparse(size) else size
+    X, k = backend.place(problem.X, problem.dtype), problem.net.units[1]
+    top = limit(problem.dtype)
+    size = _column_sizes(X)
     unit = np.exp2(-np.ceil(np.log2(np.maximum(size.astype("float64") / top, 1.0))))
-    unit = unit.astype(X.dtype)
+    unit = unit.astype(numpy_dtype(X))
     own = np.ones(problem.theta.shape[1])
     own[: problem.net.n_weights] = np.repeat(unit, k)
 
     def back(theta):
         return (theta * own).astype(problem.dtype)
 
-    X = (X @ sparse.diags_array(unit)).tocsr() if sparse.issparse(X) else X * unit
+    X = (X @ sparse.diags_array(unit)).tocsr() if sparse.issparse(X) else X * backend.asarray(unit)
     theta = (problem.theta / own).astype(problem.dtype)
     return solved_as(solve, backend, problem, back, X=X, theta=theta)
+
+
+def _column_sizes(X) -> np.ndarray:
+    """The largest size of an entry of each column."""
+    if sparse.issparse(X):
+        return abs(X).max(axis=0).toarray().ravel()
+    xp = namespace_of(X)
+    return to_host(xp.maximum(xp.max(X, axis=0), -xp.min(X, axis=0)))
 
 
 def far(problem: Problem) -> bool:
@@ -62,6 +71,6 @@ def centred(solve: Callable, backend, problem: Problem) -> Result:
         theta[..., p * k :] += sign * (mean @ weights)
         return theta.astype(problem.dtype)
 
-    X = problem.X.astype(problem.dtype, copy=False) - mean
+    X = backend.asarray(problem.X, problem.dtype) - backend.asarray(mean)
     theta = shifted(problem.theta, 1.0)
     return solved_as(solve, backend, problem, partial(shifted, sign=-1.0), X=X, theta=theta)

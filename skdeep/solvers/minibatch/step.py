@@ -49,15 +49,16 @@ class Data(NamedTuple):
 def load(backend, problem: Problem) -> Data:
     def put(A):
         # A row in one piece: to gather rows of a transposed array is to copy all of it.
-        A = np.ascontiguousarray(A) if isinstance(A, np.ndarray) else A
+        if isinstance(A, np.ndarray):
+            A = np.ascontiguousarray(A)
+        elif backend.holds(A):
+            A = A.contiguous()
         return backend.asarray(A, problem.dtype)
 
-    y = problem.y
-    own = y.ndim == 3
-    return Data(
-        put(problem.X),
-        Table(put(y.reshape(-1, *y.shape[2:])), y.shape[1]) if own else Table(put(y), 0),
-    )
+    X, y = put(problem.X), problem.y
+    if y.ndim == 3:
+        return Data(X, Table(put(y.reshape(-1, *y.shape[2:])), y.shape[1]))
+    return Data(X, Table(X if y is problem.X else put(y), 0))
 
 
 class State(NamedTuple):

@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
+from ...array_api import is_torch_array, namespace_of, numpy_dtype, to_host
 from ...problem import Problem
 from .rows import labels, visited_rows
 
-# Rows looked at together.
-BATCH = 1024
+# Rows looked at together, on the host and on a device.
+BATCH, DEVICE_BATCH = 1024, 2**16
 
 
 class Separation(NamedTuple):
@@ -18,6 +19,15 @@ class Separation(NamedTuple):
 
     margin: np.ndarray
     radius: np.ndarray
+
+
+def _measured(X, w) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (n, M) and norms (n,) of rows, on the host."""
+    size = float(abs(X).max()) or 1.0  # squares must not overflow here either
+    if not is_torch_array(X):
+        return X @ w.T, size * row_norms(X / size)
+    norms = namespace_of(X).linalg.vector_norm(X / size, axis=1)
+    return to_host(X @ X.new_tensor(w.T.astype(numpy_dtype(X)))), size * to_host(norms)
 
 
 def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separation:
@@ -39,11 +49,10 @@ def separation(problem: Problem, theta: np.ndarray, constant: float) -> Separati
         visited = np.stack([visited_rows(problem, m) for m in range(M)])
     visited = np.broadcast_to(visited, (M, n))
     least, longest = np.full(M, np.inf), np.zeros(M)
-    for block in gen_batches(n, BATCH):
-        X, seen = problem.X[block], visited[:, block]
-        distance = np.where(seen, y[:, block] * (X @ w.T + b).T, np.inf)
-        size = float(abs(X).max()) or 1.0  # squares must not overflow here either
-        length = np.where(seen, size * row_norms(X / size), 0.0)
+    for block in gen_batches(n, DEVICE_BATCH if is_torch_array(problem.X) else BATCH):
+        (scores, norms), seen = _measured(problem.X[block], w), visited[:, block]
+        distance = np.where(seen, y[:, block] * (scores + b).T, np.inf)
+        length = np.where(seen, norms, 0.0)
         least = np.minimum(least, distance.min(axis=1))
         longest = np.maximum(longest, length.max(axis=1))
     norm = np.sqrt((w * w).sum(axis=1) + ((b / constant) ** 2 if constant else 0.0))
