@@ -12,9 +12,9 @@ from skdeep.losses import LOSSES
 from skdeep.neural_network import Autoencoder, MLPClassifier, NetworkClassifier
 from skdeep.optimizers import OPTIMIZERS
 from skdeep.problem import Problem
-from skdeep.solvers.minibatch.plan import Layout, optimizer_of
+from skdeep.solvers.minibatch.plan import Layout, Orders, optimizer_of
 from skdeep.solvers.minibatch.step import State, Step, load
-from skdeep.solvers.minibatch.training import Training
+from skdeep.solvers.minibatch.training import Trainings
 
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -59,11 +59,10 @@ def problem_of(model, y=Y, weights=None) -> Problem:
 def step_on_meta(problem: Problem, dtype=None):
     """The shapes of all that a step takes and gives, in an epoch's first step and in its last."""
     backend, M = meta_backend(dtype), problem.n_models
-    lengths = np.full(M, len(X))
-    layout = Layout(backend, problem, np.arange(M), lengths)
+    orders = Orders(problem, np.arange(M), [np.arange(len(X))] * M)
+    layout = Layout(backend, problem, np.arange(M), orders)
     step = Step(backend, problem, load(backend, problem), layout)
-    orders, trainings = [np.arange(len(X))] * M, [Training(seed=1)] * M
-    batches = layout.batches(orders, np.zeros((M, 1)), trainings)
+    batches = layout.batches(np.zeros((M, 1)), Trainings([{"seed": 1}] * M))
     theta = backend.asarray(problem.theta, problem.dtype)
     slots = [torch.zeros_like(theta) for _ in range(optimizer_of(problem).slots)]
     state, found = State(theta, slots, torch.zeros_like(theta[:, 0])), []

@@ -128,7 +128,7 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
     if dtype == "tf32" and not full.startswith("cuda"):
         raise ValueError(f"dtype='tf32' is of CUDA devices: backend='torch:{full}' has none.")
     backend = TorchBackend("torch", full, xp, {**OF_CONVOLUTIONS, **OF_STEPS})
-    backend.has_double = dtype not in ("float32", "bfloat16")
+    backend.has_double = dtype not in ("float32", "bfloat16", "tf32")
     if full.startswith("cuda"):
         backend.captures = True
         backend.overrides[captured] = CapturedStep
