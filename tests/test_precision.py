@@ -76,7 +76,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("params", SETTINGS, ids=str)
+@pytest.mark.parametrize("params", SETTINGS, ids=range(len(SETTINGS)))
 def test_bfloat16_is_near_float32(params):
     """Losses agree in three digits, as bfloat16 has them."""
     params = {**params, "batch_norm": bool(params.get("batch_norm"))}
