@@ -54,7 +54,7 @@ def predictions(estimators, resident: Resident, rows=None) -> list[np.ndarray]:
 def _of_a_kind(estimators, resident: Resident, rows) -> list[np.ndarray]:
     first = estimators[0]
     backend, net = first._get_backend_to_predict(resident.X), first._fitted_network()
-    dtype = dtype_to_predict(resident.X, first.coefs_[0])
+    dtype = dtype_to_predict(backend, resident.X, first.coefs_[0])
     X = resident.on(backend, dtype)
     if rows is not None:
         X = backend.xp.take(X, backend.asarray(places(rows, X.shape[0])), axis=0)

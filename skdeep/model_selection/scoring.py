@@ -121,7 +121,7 @@ def _hits(estimators, X, codes, rows, n_threads: int):
     score exceeds that of its class, and none before it, which a tie would go to, equals it.
     """
     first, n_models = estimators[0], len(estimators)
-    dtype = dtype_to_predict(X, first.coef_)
+    dtype = dtype_to_predict(first._get_backend_to_predict(X), X, first.coef_)
     coef = np.concatenate([e.coef_ for e in estimators]).astype(dtype, copy=False)
     k = len(coef) // n_models
     intercept = np.empty((n_models, k), dtype)

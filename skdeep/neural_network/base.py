@@ -36,13 +36,7 @@ from ..monitoring import watched
 from ..problem import Problem, Result, cancel
 from ..regularization import Regularizer
 from ..solvers.minibatch.training import restarted, without_records
-from ..stochastic import (
-    STOCHASTIC_SOLVERS,
-    column,
-    decouples,
-    is_stochastic,
-    settings,
-)
+from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
 from .held_out import ScoredOnHeldOutRows
 from .parameters import REGULARIZERS
 from .starting import Starting
