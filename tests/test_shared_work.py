@@ -344,3 +344,11 @@ def test_predictions_are_cut_into_stacks_that_fit(backend, monkeypatch):
     rows = np.arange(100, 200)
     for model, found in zip(models, predictions(models, Resident(X), rows), strict=True):
         assert_allclose(found, model.predict_proba(X[rows]), atol=1e-12)
+
+
+def test_folds_without_rows_to_score_get_error_score(backend):
+    model = MLPClassifier(backend=backend, **SHORT)
+    folds = [(np.arange(200), np.arange(200, 300)), (np.arange(200), np.arange(0))]
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = search(model, cv=folds, error_score=-1.0).cv_results_
+    assert (found["split0_test_score"] > 0).all() and (found["split1_test_score"] == -1.0).all()

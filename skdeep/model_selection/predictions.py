@@ -26,11 +26,12 @@ def are_networks(estimators) -> bool:
 
 
 def are_rows(X, estimator) -> bool:
-    """Whether X is a plain array of finite rows, such as the estimator was fitted on."""
+    """Whether X is a plain array of finite rows, with the features that were fitted on."""
     return (
         isinstance(X, np.ndarray)
         and X.ndim == 2
         and X.dtype.kind in "iuf"
+        and X.shape[0] > 0
         and X.shape[1] == estimator.n_features_in_
         and not hasattr(estimator, "feature_names_in_")
         and bool(np.isfinite(X.sum()) or np.isfinite(X).all())
@@ -58,9 +59,8 @@ def _of_a_kind(estimators, resident: Resident, rows) -> list[np.ndarray]:
     X = resident.on(backend, dtype)
     if rows is not None:
         X = backend.xp.take(X, backend.asarray(places(rows, X.shape[0])), axis=0)
-    members = first.n_members
-    # Where to launch a product costs nothing, it stays in the cache.
-    of_model = members * X.shape[0] * sum(map(prod, net.shapes)) * dtype.itemsize
+    of_model = first.n_members * X.shape[0] * sum(map(prod, net.shapes)) * dtype.itemsize
+    # Where a launch costs nothing, the activations of one stay in the cache.
     step = max(1, AT_ONCE // of_model) if backend.fixed_shapes else 1
     found = []
     for start in range(0, len(estimators), step):
