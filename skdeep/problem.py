@@ -27,7 +27,7 @@ class Problem:
     solver : str or Solver
         Name in ``skdeep.solvers.SOLVERS``, or a solver of the user's own.
     X : array or sparse array of shape (n, p)
-        The rows that all models share.
+        The rows that all models share, on the host or where the backend computes.
     y : array of shape (n, k) or (M, n, k)
         Encoded targets: indicator columns for classes, numbers for regression.
     dtype : str

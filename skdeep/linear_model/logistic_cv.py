@@ -5,6 +5,7 @@ from itertools import product
 from numbers import Integral, Number
 
 import numpy as np
+from sklearn import config_context
 from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import compute_class_weight, metadata_routing
@@ -306,7 +307,8 @@ class LogisticRegressionCV(LogisticRegression):
 
             shape = (len(folds), len(ratios), len(self.Cs_))
             theta = result.theta.reshape(*shape, -1)
-            scores = self._scores(rows, y, folds, theta, scoring, routed.scorer.score)
+            with config_context(array_api_dispatch=False):  # targets are on the host
+                scores = self._scores(rows, y, folds, theta, scoring, routed.scorer.score)
             theta = self._choose(solve, watch, penalty, ratios, theta, scores)
             require_finite(theta)
             vars(self).update(self._attributes(solve.net, theta))
