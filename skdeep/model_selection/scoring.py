@@ -11,7 +11,6 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 
 from .._sklearn import (
-    LinearClassifierMixin,
     _BaseScorer,
     _MultimetricScorer,
     _PassthroughScorer,
@@ -161,7 +160,7 @@ def _right(raw, c: int):
 def _are_plain(estimators) -> bool:
     """Whether scikit-learn's linear rule on ``coef_`` is what ``predict`` computes."""
     first, cls = estimators[0], type(estimators[0])
-    rule = LinearClassifierMixin.predict
+    rule = LinearClassifier.predict
     return (
         issubclass(cls, LinearClassifier)
         and getattr(cls.predict, "__wrapped__", cls.predict) in (rule, cls.predict)
