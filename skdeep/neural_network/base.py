@@ -12,7 +12,6 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import network
@@ -34,6 +33,7 @@ from ..layers.base import expanded
 from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, cancel
+from ..processes import active, refuse
 from ..regularization import Regularizer
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
@@ -114,6 +114,8 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
     ) -> Problem:
+        if incremental:
+            refuse("partial_fit cannot be used", "fit takes the rows of all processes.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         layers = self._layers()
         self._check_solver(X_val)
@@ -130,7 +132,7 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self._check_layers(net)
         if issparse(X):
             self._check_sparse(net)
-        rng = check_random_state(self.random_state)
+        rng = active().random_state(self.random_state)
         start = (
             None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
         )
@@ -145,11 +147,11 @@ class BaseNetwork(ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             [None] * self.n_members,
         )
         rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
-        n_rows = X.shape[0] if rows is None else len(rows)
+        n_rows = active().total(X.shape[0]) if rows is None else len(rows)
         if is_stochastic(self.solver):
             hyper, options = self._stochastic_settings(net, n_rows, incremental)
         else:
-            total = n_rows if sample_weight is None else sample_weight.sum()
+            total = n_rows if sample_weight is None else active().total(sample_weight.sum())
             names = ["tol", "max_iter", *["max_fun"] * (self.solver == "lbfgs")]
             hyper = {name: column(getattr(self, name)) for name in names}
             if self.solver == "lm":
