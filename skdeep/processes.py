@@ -102,12 +102,13 @@ class Alone:
         return rng
 
 
-_ACTIVE: ContextVar[Any] = ContextVar("processes", default=Alone())
+ALONE = Alone()
+_ACTIVE: ContextVar[Any] = ContextVar("processes", default=None)
 
 
 def active() -> Alone:
     """The processes that fit together here."""
-    return _ACTIVE.get()
+    return _ACTIVE.get() or ALONE
 
 
 def refuse(what: str, instead: str) -> None:

@@ -47,7 +47,7 @@ class SharedLayout(Layout):
                 refuse("noise on gradients cannot be used", "each process would draw its own.")
 
     def _stacked(self, orders) -> Parts:
-        order, S = np.stack(orders), len(self.starts)
+        order = np.stack(orders)
         found = [self._own(row) for row in order]
         counts = np.stack([np.diff(ends) for _, ends in found], axis=1)
         widths = np.maximum(counts.max(axis=1), 1)
