@@ -9,8 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from contextlib import contextmanager
 from threading import Event, Thread
 
 import numpy as np
@@ -152,8 +151,7 @@ class Group(Alone):
         if self.host is None:
             raise ProcessError(f"{self.signs.cause}: the block of data_parallel() is over.")
         try:
-            with self.signs or nullcontext():
-                exchange()
+            exchange()
         except RuntimeError as error:
             if self.signs is None:
                 raise
@@ -168,6 +166,7 @@ class Group(Alone):
         """Say why, and close the connections: whoever waits for this process waits no longer."""
         if self.host is None:
             return
+        self.signs.failed = True
         if not isinstance(error, ProcessError):
             self.signs.tell(f"rank {self.rank} has failed: {type(error).__name__}: {error}")
         self._disconnect()
@@ -194,8 +193,9 @@ class Signs:
 
     def __init__(self, dist, rank: int, size: int, gather: Callable):
         self.rank, self.size = rank, size
-        self.cause, self.known, self.ended = None, Event(), Event()
-        self.since, self.failed = None, False
+        self.cause, self.known, self.over = None, Event(), Event()
+        # Whether an exchange has failed, so that the main thread knows that something is wrong.
+        self.failed = False
         here = None
         if rank == 0:
             name = os.environ.get("MASTER_ADDR") or socket.gethostname()
@@ -204,47 +204,29 @@ class Signs:
             self.store.set("cause", "")
         name, port = gather(here)[0]
         if rank > 0:
-            self.store = dist.TCPStore(
-                name, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30)
-            )
-        self.store.add(f"beat {rank}", 1)
-        gather(None)
+            self.store = dist.TCPStore(name, port, is_master=False, wait_for_workers=False)
         self.thread = Thread(target=self._watch, daemon=True)
         self.thread.start()
 
-    def __enter__(self):
-        """The main thread waits for the others."""
-        self.since = time.monotonic()
-
-    def __exit__(self, *error):
-        self.since = None
-
     def _watch(self) -> None:
-        heard = [(0, time.monotonic())] * self.size
-        try:
-            while not self.ended.wait(BEAT):
+        heard = [(-1, time.monotonic())] * self.size
+        while not self.over.wait(BEAT):
+            try:
                 self.store.add(f"beat {self.rank}", 1)
                 self._note(self.store.get("cause").decode())
-                now = time.monotonic()
-                for rank in range(self.size):
-                    beats = self.store.add(f"beat {rank}", 0)
-                    if beats > heard[rank][0]:
-                        heard[rank] = beats, now
-                    elif now - heard[rank][1] > (SILENT_AFTER_FAILURE if self.failed else SILENT):
+                for rank, (beats, then) in enumerate(heard):
+                    now, new = time.monotonic(), self.store.add(f"beat {rank}", 0)
+                    if new > beats:
+                        heard[rank] = new, now
+                    elif now - then > (SILENT_AFTER_FAILURE if self.failed else SILENT):
                         self.tell(f"rank {rank} has ended")
-                self._end_if_stuck(now)
-        except RuntimeError:
-            self._note("rank 0 has ended")
-            while not self.ended.wait(BEAT):
-                self._end_if_stuck(time.monotonic())
-
-    def _end_if_stuck(self, now: float) -> None:
-        """End the process if it waits for one that has ended, and its connection does not tell."""
-        since = self.since
-        if self.cause and since is not None and now - since > SILENT + GRACE:
-            print(f"skdeep.distributed: {self.cause}. This process ends.", file=sys.stderr)
-            sys.stderr.flush()
-            os._exit(1)
+            except RuntimeError:  # of the store
+                self._note("rank 0 has ended")
+            if self.cause and not self.failed and not self.over.wait(GRACE) and not self.failed:
+                # The main thread waits for a connection that does not tell.
+                print(f"ProcessError: {self.cause}, and this process with it.", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(1)
 
     def _note(self, cause: str) -> None:
         if cause and self.cause is None:
@@ -267,7 +249,7 @@ class Signs:
 
     def close(self) -> None:
         """Let go of the store; who holds it waits a little for the others, who read the cause."""
-        self.ended.set()
+        self.over.set()
         self.thread.join()
         try:
             left, end = self.store.add("left", 1), time.monotonic() + 3.0 * BEAT

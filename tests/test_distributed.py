@@ -11,10 +11,13 @@ import sys
 import warnings
 from functools import cache
 from pathlib import Path
+from threading import Event
 
 import distributed_cases as cases
 import numpy as np
 import pytest
+
+from skdeep import distributed
 
 torch_distributed = pytest.importorskip("torch.distributed", reason="needs torch")
 if not (torch_distributed.is_available() and torch_distributed.is_gloo_available()):
@@ -141,10 +144,27 @@ def test_torchrun_says_which_process_died(tmp_path):
     assert "rank      : 1 (local_rank: 1)" in said and "Signal 9 (SIGKILL)" in said
 
 
-def test_a_block_needs_a_process_group(monkeypatch):
-    from skdeep.distributed import data_parallel
+def test_a_process_that_is_silent_ends_the_others_too(monkeypatch, capsys):
+    """As where a machine is gone, and no connection tells: the watch ends the process."""
+    for name, seconds in {"BEAT": 0.02, "SILENT": 0.2, "GRACE": 0.2}.items():
+        monkeypatch.setattr(distributed, name, seconds)
+    codes, done = [], Event()
 
+    def end(code):
+        codes.append(code)
+        done.set()
+        signs.over.set()
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    signs = distributed.Signs(torch_distributed, 0, 2, lambda value: [value, None])
+    assert done.wait(30) and codes == [1]
+    signs.close()
+    assert "rank 1 has ended" in capsys.readouterr().err
+
+
+def test_a_block_needs_a_process_group(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ValueError, match="torchrun"), data_parallel():
+    with pytest.raises(ValueError, match="torchrun"), distributed.data_parallel():
         pass
