@@ -67,13 +67,15 @@ class Alone:
         return rows if rows is None or len(parts) == 1 else np.concatenate(parts, axis=axis)
 
     def total(self, number):
-        """The sum of numbers, or of small NumPy arrays."""
-        parts = self.gather(number)
-        return number if len(parts) == 1 else sum(parts)
+        """The sum of numbers, or of NumPy arrays of numbers or truth values."""
+        if self.size == 1:
+            return number
+        total = self.sum(np.asarray(number) + 0)
+        return total if total.ndim else total.item()
 
     def shares(self, n: int) -> Shares:
         """Whose rows are which, where there are n of them here."""
-        sizes = self.gather(n)
+        sizes = self.total(np.where(np.arange(self.size) == self.rank, n, 0)).tolist()
         start = sum(sizes[: self.rank])
         return Shares(start, start + n, sum(sizes))
 

@@ -144,6 +144,15 @@ def test_torchrun_says_which_process_died(tmp_path):
     assert "rank      : 1 (local_rank: 1)" in said and "Signal 9 (SIGKILL)" in said
 
 
+def test_the_pages_program_runs(tmp_path):
+    page = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    (tmp_path / "train.py").write_text(page.split("```python\n")[1].split("```")[0])
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    code, said, errors = outcome([*run, str(tmp_path / "train.py")], 180)
+    assert code == 0, errors
+    assert said.startswith("2 processes: 0.")
+
+
 def test_a_process_that_is_silent_ends_the_others_too(monkeypatch, capsys):
     """As where a machine is gone, and no connection tells: the watch ends the process."""
     for name, seconds in {"BEAT": 0.02, "SILENT": 0.2, "GRACE": 0.2}.items():
