@@ -135,6 +135,10 @@ class Group(Alone):
             group = self.host if x.device.type == "cpu" else self._on_device()
             self._call(lambda: self.dist.all_reduce(total, op, group=group))
             return total
+        if not isinstance(x, np.ndarray | np.generic | int | float):
+            raise TypeError(
+                f"data_parallel() sums arrays of NumPy and of torch, not {type(x).__name__}."
+            )
         total = np.array(x, order="C")
         # The tensor shares the array's memory.
         tensor = torch.from_numpy(total.reshape(-1))

@@ -52,6 +52,13 @@ def wide():
     return np.hstack([X, more]), y
 
 
+def many():
+    """So many rows that a fit begins in float32, and on a part of them."""
+    rng = np.random.RandomState(4)
+    X = rng.standard_normal((54_000, 42))
+    return X, X @ np.linspace(-0.3, 0.3, 42) + rng.logistic(size=54_000) > 0
+
+
 def collinear():
     """The Gram matrix leaves a singular value in doubt, and the rows are asked."""
     X, y = flowers()
@@ -119,6 +126,8 @@ CASES = {
     "logistic sparse": (LogisticRegression(C=10.0), sparse, ()),
     "logistic sparse L1": (LogisticRegression(solver="saga", l1_ratio=1.0), sparse, ()),
     "logistic of many parameters": (LogisticRegression(tol=1e-8), wide, ()),
+    "logistic of many rows": (LogisticRegression(tol=1e-9), many, ()),
+    "logistic of many rows, newton-cg": (LogisticRegression(solver="newton-cg"), many, ()),
     "logistic far from zero": (
         LogisticRegression(),
         lambda: (flowers()[0] + 1000.0, flowers()[1]),
@@ -208,15 +217,16 @@ REFUSED = {
 def fitted(estimator, data, cut, start=0, stop=150):
     """What one process learns of its share of the rows."""
     X, y = data()
+    rows = slice(start * X.shape[0] // 150, stop * X.shape[0] // 150)
     params = dict.fromkeys(cut)
     if "sample_weight" in cut:
         params["sample_weight"] = weights()
     if "X_val" in cut:
         X_val, y_val = numbers()
         params |= {"X_val": X_val[::-1] * 1.1, "y_val": y_val[::-1]}
-    params = {name: value[start:stop] for name, value in params.items()}
-    X = X[start:stop]
-    model = estimator.fit(X, **params) if y is None else estimator.fit(X, y[start:stop], **params)
+    params = {name: value[rows] for name, value in params.items()}
+    X = X[rows]
+    model = estimator.fit(X, **params) if y is None else estimator.fit(X, y[rows], **params)
     names = [
         *("classes_", "coef_", "intercept_", "n_iter_", "coefs_", "intercepts_", "loss_curve_"),
         *("means_", "priors_", "covariance_", "scalings_", "xbar_", "best_validation_score_"),
