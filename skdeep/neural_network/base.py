@@ -11,7 +11,6 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .. import network
@@ -34,6 +33,7 @@ from ..layers.base import expanded
 from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
 from ..problem import Problem, Result, cancel
+from ..processes import active, refuse
 from ..regularization import Regularizer
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
@@ -125,6 +125,8 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
     ) -> Problem:
+        if incremental:
+            refuse("partial_fit cannot be used", "fit takes the rows of all processes.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         layers = self._layers()
         self._check_solver(X_val)
@@ -142,7 +144,7 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self._check_layers(net)
         if issparse(X):
             self._check_sparse(net)
-        rng = check_random_state(self.random_state)
+        rng = active().random_state(self.random_state)
         start = (
             None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
         )
@@ -166,11 +168,12 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     def _with_numbers(self, problem: Problem, incremental) -> Problem:
         """The problem with hyper-parameters and options, as the parameters say."""
-        n_rows = problem.X.shape[0] if problem.rows is None else len(problem.rows[0])
+        weights, rows = problem.weights, problem.rows
+        n_rows = active().total(problem.X.shape[0]) if rows is None else len(rows[0])
         if is_stochastic(self.solver):
             hyper, options = self._stochastic_settings(problem.net, n_rows, incremental)
         else:
-            total = n_rows if problem.weights is None else problem.weights.sum()
+            total = n_rows if weights is None else active().total(weights.sum())
             names = ["tol", "max_iter", *["max_fun"] * (self.solver == "lbfgs")]
             hyper = {name: column(getattr(self, name)) for name in names}
             if self.solver == "lm":

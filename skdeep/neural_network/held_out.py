@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from ..base import canonical, to_host, warn
 from ..problem import Validation, cancel
+from ..processes import active, refuse
 from ..stochastic import is_stochastic
 
 # Ranges and shares are known from so many values on. Of large data so many entries are looked at.
@@ -88,17 +89,20 @@ class ScoredOnHeldOutRows:
             return None, None
         if incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        # Where several processes fit together the split is of the rows of all.
+        processes, shares = active(), active().shares(X.shape[0])
         rows, held_out = train_test_split(
-            np.arange(X.shape[0]),
+            np.arange(shares.total),
             random_state=rng,
             test_size=self.validation_fraction,
-            stratify=y if is_classifier(self) and y.shape[1] == 1 else None,
+            stratify=processes.joined(y) if is_classifier(self) and y.shape[1] == 1 else None,
         )
         if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
+        held_out = shares.own(held_out)
         weights = None if sample_weight is None else sample_weight[held_out]
         if weights is not None and cancel(weights):
             raise ValueError(
@@ -122,12 +126,18 @@ class ScoredOnHeldOutRows:
         return y
 
     def _scorer(self, X, rows, truth, sample_weight):
-        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all)."""
+        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all).
+
+        Predictions are those of all processes.
+        """
+        truth, sample_weight = active().joined(truth), active().joined(sample_weight)
         if self.scoring is None:
             metric = self._default_metric
             return lambda predicted: metric(
                 truth, self._decode(predicted), sample_weight=sample_weight
             )
+        if not isinstance(self.scoring, str):
+            refuse("a scorer of your own cannot be used", "name one of scikit-learn's in scoring.")
         scorer = check_scoring(self, self.scoring)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
 

@@ -40,7 +40,7 @@ class HeldOut:
             X,
             None if rows is None else backend.asarray(rows[None]),
             backend.asarray(validation.y[None], dtype),
-            backend.asarray((w / w.sum())[None], dtype),
+            backend.asarray((w / backend.processes.total(w.sum()))[None], dtype),
         )
 
     def __call__(self, theta, models) -> list[tuple[float, float]]:
@@ -76,7 +76,8 @@ class HeldOut:
             X = X[0, ...] if theta.shape[0] > 1 and not hasattr(X, "toarray") else X
         raw = forward(xp, net, theta, X)
         loss, _ = chosen(xp, net.loss.value_and_grad)(xp, raw, held_out.y, held_out.w)
-        return loss, chosen(xp, net.loss.predict)(xp, raw)
+        predicted = chosen(xp, net.loss.predict)(xp, raw)
+        return self.backend.sum(loss), self.backend.joined(predicted, axis=1)
 
     def _judge(self, validation, loss, predicted) -> tuple[float, float]:
         if not np.isfinite(predicted).all():
