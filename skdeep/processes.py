@@ -81,11 +81,8 @@ class Alone:
 
     def encode(self, labels) -> tuple[np.ndarray, np.ndarray]:
         """The labels that occur, in order, and which of them each row here has."""
-        classes, codes = np.unique(labels, return_inverse=True)
-        if self.size == 1:
-            return classes, codes
-        known = np.unique(np.concatenate(self.gather(classes)))
-        return known, np.searchsorted(known, classes)[codes]
+        classes = np.unique(np.concatenate(self.gather(np.unique(labels))))
+        return classes, np.searchsorted(classes, labels)  # not by sorting all labels
 
     def labels(self, y):
         """Targets with all the labels that occur."""

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from skdeep import distributed
+from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 
 torch_distributed = pytest.importorskip("torch.distributed", reason="needs torch")
 if not (torch_distributed.is_available() and torch_distributed.is_gloo_available()):
@@ -151,6 +152,21 @@ def test_the_pages_program_runs(tmp_path):
     code, said, errors = outcome([*run, str(tmp_path / "train.py")], 180)
     assert code == 0, errors
     assert said.startswith("2 processes: 0.")
+
+
+def test_the_page_s_loop_over_arrow_s_batches_runs(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    page = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    (program,) = (part for part in page.split("```python\n") if "to_batches" in part)
+    X = np.random.RandomState(0).randn(900, 4)
+    rows = pandas.DataFrame(X, columns=list("abcd")).assign(label=(X[:, 0] > 0).astype(int))
+    rows.to_parquet(tmp_path / "rows.parquet", row_group_size=200)
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(program.split("```")[0], found)
+    expected = LinearDiscriminantAnalysis().fit(rows.drop(columns="label"), rows["label"])
+    np.testing.assert_allclose(found["model"].coef_, expected.coef_, rtol=1e-9)
 
 
 def test_a_process_that_is_silent_ends_the_others_too(monkeypatch, capsys):
