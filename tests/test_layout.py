@@ -37,6 +37,7 @@ LAYERS = [
     {"base"},
     {"callbacks"},
     {"fitting"},
+    {"preprocessing"},
     {"linear_model", "discriminant_analysis", "neural_network", "datasets"},
     {"model_selection"},
     {"__init__"},
