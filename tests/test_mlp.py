@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from skdeep.initializers import INITIALIZERS, Normal
 from skdeep.neural_network import MLPClassifier, MLPRegressor
 from skdeep.neural_network.parameters import OF_NUMBERS
 from skdeep.optimizers import OPTIMIZERS, Optimizer
+from skdeep.rates import NTK, RATES
 from skdeep.schedules import Cosine, Exponential, OneCycle, Plateau, Step
 from skdeep.stochastic import STOCHASTIC_SOLVERS
 
@@ -64,6 +66,10 @@ def draw_ones(rng, fan_in, fan_out, activation):
     return np.full((fan_in, fan_out), 0.5), np.full(fan_out, 0.25 if activation == "relu" else 0.5)
 
 
+def by_depth(parameter):
+    return 0.5**parameter.layer
+
+
 def halve(lr0, progress):
     return lr0 * 0.5**progress.epoch + 0.0 * progress.step
 
@@ -85,6 +91,8 @@ def macro_recall(estimator, X, y):
 CLASSIFIERS = {
     "weight_init": {"weight_init": "he_normal"},
     "weight_init of one's own": {"weight_init": draw_ones, "dropout": 0.2},
+    "layer_rates": {"weight_init": "ntk", "layer_rates": "ntk"},
+    "layer_rates of one's own": {"layer_rates": by_depth, "solver": "sgd", "n_members": 2},
     "dropout": {"dropout": 0.3},
     "dropout per layer": {"dropout": [0.3, 0.0]},
     "dropout of the input": {"dropout": [0.2, 0.3, 0.1]},
@@ -273,7 +281,9 @@ def test_initial_weights(name, backend):
     rng, sizes = np.random.RandomState(0), (4, 7, 5, 3)
     coefs, intercepts = start(classifier(weight_init=name, backend=backend))
     for W, b, *fans in zip(coefs, intercepts, sizes, sizes[1:], strict=False):
-        W_drawn, b_drawn = INITIALIZERS[name](rng, *fans, "relu")
+        draw = INITIALIZERS[name]
+        draw = getattr(draw, "output", draw) if fans[1] == 3 else draw
+        W_drawn, b_drawn = draw(rng, *fans, "relu")
         np.testing.assert_allclose(W, W_drawn, rtol=1e-15, atol=1e-200)
         np.testing.assert_allclose(b, b_drawn, rtol=1e-15, atol=1e-200)
 
@@ -336,6 +346,50 @@ def test_l1_penalty_is_in_the_loss():
     weights = np.concatenate([W.ravel() for W in model.coefs_])
     penalty = 2.0 * (0.25 * np.abs(weights).sum() + 0.75 * 0.5 * (weights**2).sum()) / len(X)
     assert model.loss_ == pytest.approx(log_loss(Y, model.predict_proba(X)) + penalty)
+
+
+@pytest.mark.parametrize("factor", ["ntk", NTK(intercept=0.5), by_depth], ids=plain)
+@pytest.mark.parametrize("solver", ["adam", "sgd", "rmsprop", "adagrad"])
+def test_layer_rates_are_torch_s_parameter_groups(factor, solver, backend):
+    """Five steps on all rows, in torch with a group of its own for each array."""
+    torch = pytest.importorskip("torch")
+    steps = {"alpha": 0.0, "batch_size": len(X), "max_iter": 5, "activation": "tanh"}
+    own = {"momentum": 0.0, "nesterovs_momentum": False, "epsilon": 1e-3, "rho": 0.9}
+    begin = classifier(learning_rate_init=1e-300, **{**steps, "max_iter": 1}).fit(X, Y)
+    leaves, groups = [], []
+    for i, arrays in enumerate(zip(begin.coefs_, begin.intercepts_, strict=True)):
+        for role, array in zip(("weight", "intercept"), arrays, strict=True):
+            parameter = SimpleNamespace(role=role, shape=array.shape, layer=2 * i)
+            leaves.append(torch.tensor(array, requires_grad=True))
+            lr = 0.05 * RATES.get(factor, factor)(parameter)
+            groups.append({"params": [leaves[-1]], "lr": lr})
+    optimizer = {
+        "adam": torch.optim.Adam,
+        "sgd": torch.optim.SGD,
+        "rmsprop": lambda groups: torch.optim.RMSprop(groups, alpha=0.9, eps=1e-3),
+        "adagrad": lambda groups: torch.optim.Adagrad(groups, eps=1e-3),
+    }[solver](groups)
+    for t in range(1, 6):
+        for group in optimizer.param_groups if solver == "adam" else ():
+            group["eps"] = 1e-3 / (1 - 0.999**t) ** 0.5  # ours stands outside of a correction
+        h = torch.tensor(X)
+        for i in range(0, len(leaves), 2):
+            h = (torch.tanh(h) if i else h) @ leaves[i] + leaves[i + 1]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(h, torch.tensor(Y)).backward()
+        optimizer.step()
+    own |= {"solver": solver, "learning_rate_init": 0.05, "layer_rates": factor}
+    model = classifier(backend=backend, **own, **steps).fit(X, Y)
+    arrays = [*model.coefs_, *model.intercepts_]
+    for got, expected in zip(arrays, leaves[::2] + leaves[1::2], strict=True):
+        assert_close(got, expected.detach().numpy(), rtol=1e-6)
+
+
+def test_an_initializer_may_have_its_own_for_the_output(backend):
+    model = classifier(weight_init="ntk", learning_rate_init=1e-300, max_iter=1, backend=backend)
+    model.fit(X, Y)
+    assert max(np.abs(model.coefs_[-1]).max(), np.abs(model.intercepts_[-1]).max()) < 1e-200
+    assert all(array.all() for array in (*model.coefs_[:-1], *model.intercepts_[:-1]))
 
 
 def test_label_smoothing_is_a_mixture_of_targets():
@@ -783,6 +837,7 @@ def test_lm_is_for_squared_errors():
     "params",
     [
         {"dropout": 0.1},
+        {"layer_rates": "ntk"},
         {"dropout": [0.0, 0.1]},
         {"batch_norm": True},
         {"l1_ratio": 0.5},
@@ -826,6 +881,8 @@ def test_adamw_has_no_l1():
     "params",
     [
         {"weight_init": "xavier"},
+        {"layer_rates": "mup"},
+        {"layer_rates": lambda parameter: -1.0},
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": [0.1]},

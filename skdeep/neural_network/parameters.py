@@ -16,6 +16,7 @@ from ..base import NUMPY_TYPES
 from ..initializers import INITIALIZERS
 from ..losses import LOSSES
 from ..parameters import Parameter, without
+from ..rates import RATES
 from ..regularization import ClipNorm, LabelSmoothing, MaxNorm
 from ..stochastic import CONSTRAINTS, OWN_SOLVERS, STOCHASTIC_SOLVERS
 
@@ -122,8 +123,14 @@ ADDED = {
     "weight_init": Parameter("auto",
         [StrOptions(set(INITIALIZERS)), callable], "str or callable", """
         Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', 'ntk', or
         ``draw(rng, fan_in, fan_out, activation) -> (W, b)``."""),
+    "layer_rates": Parameter(None,
+        [StrOptions(set(RATES)), callable, None], "str, callable or None", """
+        Factors of the learning rate by layer: 'ntk' divides that of weights by the root of
+        ``fan_in`` and has factors for intercepts and scales (see ``skdeep.rates``), as goes with
+        ``weight_init='ntk'`` and 'adam'; or ``factor(parameter) -> float``. None is one rate for
+        all."""),
     "dropout": Parameter(0.0, [SHARE, "array-like"], "float or array-like of rates", """
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing."""),

@@ -174,8 +174,13 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Maximum number of evaluations of the loss, for 'lbfgs'.
     weight_init : str or callable, default='auto'
         Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', 'ntk', or
         ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    layer_rates : str, callable or None, default=None
+        Factors of the learning rate by layer: 'ntk' divides that of weights by the root of
+        ``fan_in`` and has factors for intercepts and scales (see ``skdeep.rates``), as goes with
+        ``weight_init='ntk'`` and 'adam'; or ``factor(parameter) -> float``. None is one rate for
+        all.
     dropout : float or array-like of rates, default=0.0
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing.
@@ -277,8 +282,8 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         power_t=0.5, max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False,
         warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
         validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
-        max_fun=15000, weight_init="auto", dropout=0.0, batch_norm=False, l1_ratio=0.0,
-        clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
+        max_fun=15000, weight_init="auto", layer_rates=None, dropout=0.0, batch_norm=False,
+        l1_ratio=0.0, clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
         pretraining=None, rho=0.9, backend="auto", dtype=None,
     ):  # fmt: skip
         store(**locals())

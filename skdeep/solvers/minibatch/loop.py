@@ -21,7 +21,7 @@ from .validation import HeldOut
 
 HYPER = {
     *("l2", "penalty_rows", "learning_rate_init", "max_iter", "planned_epochs", "tol"),
-    *("n_iter_no_change", "dropout"),
+    *("n_iter_no_change", "dropout", "rate_factors"),
 }
 OPTIONS = {
     *("optimizer", "regularizers", "schedule", "batch_size", "shuffle", "loss_scale"),
@@ -220,10 +220,10 @@ def solve(backend, problem: Problem) -> Result:
     ``penalty_rows`` where that is given, so that all batches have the objective of all rows),
     ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
     optimizer's own; those of the regularisers (see ``regularization.taken_apart``) and, where
-    wanted, ``dropout`` (M, n_layers). Options: ``optimizer`` (a name or an entry),
-    ``regularizers``, ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale`` (of the reported
-    loss), ``early_stopping``, ``verbose``. A model whose loss is no longer finite stops;
-    its result says so with a loss that is not finite.
+    wanted, ``dropout`` (M, n_layers) and ``rate_factors`` (M, P) of the learning rate. Options:
+    ``optimizer`` (a name or an entry), ``regularizers``, ``schedule``, ``batch_size``, ``shuffle``,
+    ``loss_scale`` (of the reported loss), ``early_stopping``, ``verbose``. A model whose loss is no
+    longer finite stops; its result says so with a loss that is not finite.
 
     A KeyboardInterrupt has the Result so far as its attribute ``result``. Epochs that were not
     finished are in its ``theta`` only; the loss is the last whole epoch's, or the mean over the

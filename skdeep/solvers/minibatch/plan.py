@@ -93,6 +93,8 @@ class Layout:
         By step: the models that make their last one (None for all), and those without a batch.
     hyper : dict
         The optimizer's numbers.
+    rate_factors : array of shape (M, P), or None
+        What the learning rate of each parameter is multiplied by.
     regularizers : list of Regularizer
     dropout : list of pairs of arrays of shape (M,)
         Of each rate: its threshold (see ``draws``), and what is left is multiplied by.
@@ -131,6 +133,7 @@ class Layout:
         """Send the numbers of the models that are the same in every step."""
         own, of_optimizer = self.own, optimizer_of(self.problem).hyper
         names = [*of_optimizer, *(name for name in own if name.startswith("regularizer_"))]
+        names += ["rate_factors"] if "rate_factors" in own else []
         rates = own.get("dropout", np.zeros((len(self.models), 0)))
         placed = send(
             self.backend,
@@ -143,6 +146,7 @@ class Layout:
         ]
         numbers = dict(zip(names, placed, strict=False))
         self.hyper = {name: numbers[name] for name in of_optimizer}
+        self.rate_factors = numbers.get("rate_factors")
         if len(self.models) == 1:  # a plain number is quicker where arrays are small
             self.hyper |= {n: float(own[n][0, 0]) for n in self.hyper if own[n].size == 1}
         kinds = self.problem.options.get("regularizers", ())

@@ -147,9 +147,9 @@ class Step:
         xp, (theta, slots, total), grad = self.xp, state, found.grad
         for one in self.layout.regularizers:
             grad = one.gradient(xp, self.net, grad, found.draws)
-        theta, slots = self.optimizer(
-            xp, theta, grad, slots, batch.t, batch.rate, **self.layout.hyper
-        )
+        factors = self.layout.rate_factors
+        rate = batch.rate if factors is None else batch.rate * factors
+        theta, slots = self.optimizer(xp, theta, grad, slots, batch.t, rate, **self.layout.hyper)
         for one in self.layout.regularizers:
             theta = one.theta(xp, self.net, theta)
         if found.moments is not None:
