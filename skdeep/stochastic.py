@@ -152,9 +152,8 @@ def optimizer_hyper(estimator, net: Network, alpha: float) -> dict[str, np.ndarr
 def schedule(estimator):
     """The schedule of the learning rate: an entry of the table, or the user's own callable."""
     name = estimator.learning_rate
-    if callable(name):
-        return name
     if name in SGD_SCHEDULES and estimator.solver != "sgd":
         name = "constant"
-    numbers = {"power_t": estimator.power_t} if name == "invscaling" else {}
-    return SCHEDULES[name](**numbers)
+    if name == "invscaling":
+        return SCHEDULES[name](power_t=estimator.power_t)
+    return name if callable(name) else SCHEDULES[name]()

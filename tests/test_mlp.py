@@ -15,15 +15,18 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeep import losses, network
+from skdeep import fit_many, losses, network
 from skdeep.activations import ACTIVATIONS, ELU, LeakyReLU
 from skdeep.backends import get_backend
 from skdeep.initializers import INITIALIZERS, Normal
-from skdeep.neural_network import MLPClassifier, MLPRegressor
+from skdeep.layers import Dense, Dropout
+from skdeep.neural_network import MLPClassifier, MLPRegressor, NetworkClassifier
 from skdeep.neural_network.parameters import OF_NUMBERS
 from skdeep.optimizers import OPTIMIZERS, Optimizer
 from skdeep.rates import NTK, RATES
-from skdeep.schedules import Cosine, Exponential, OneCycle, Plateau, Step
+from skdeep.schedules import Cosine, Exponential, FlatCosine, OneCycle, Plateau, Progress
+from skdeep.schedules import Step as StepSchedule
+from skdeep.solvers.minibatch.step import Step
 from skdeep.stochastic import STOCHASTIC_SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -96,6 +99,13 @@ CLASSIFIERS = {
     "dropout": {"dropout": 0.3},
     "dropout per layer": {"dropout": [0.3, 0.0]},
     "dropout of the input": {"dropout": [0.2, 0.3, 0.1]},
+    "dropout_schedule": {"dropout": [0.3, 0.0], "dropout_schedule": "flat_cosine"},
+    "dropout_schedule of one's own": {
+        "dropout": 0.5,
+        "dropout_schedule": halve,
+        "n_members": 2,
+        "batch_norm": True,
+    },
     "batch_norm": {"batch_norm": True},
     "batch_norm and dropout": {"batch_norm": True, "dropout": 0.2},
     "label_smoothing": {"label_smoothing": 0.1},
@@ -105,7 +115,7 @@ CLASSIFIERS = {
     "class_weight": {"class_weight": {1: 3.0, 2: 0.5}},
     "hinge": {"loss": "hinge"},
     "squared_error": {"loss": "squared_error"},
-    "step": {"learning_rate": Step(2.0, 1)},
+    "step": {"learning_rate": StepSchedule(2.0, 1)},
     "plateau": {"learning_rate": "plateau", "solver": "sgd", "early_stopping": True},
     "cosine": {"learning_rate": "cosine"},
     "one_cycle": {"learning_rate": "one_cycle", "solver": "rmsprop"},
@@ -213,6 +223,7 @@ def test_warm_start_goes_on_from_the_weights(params):
     [
         {"dropout": [0.0, 0.0], "batch_norm": False},
         {"dropout": np.zeros(3)},
+        {"dropout_schedule": "coslog4"},
         {"clip_norm": 1e30, "max_norm": 1e30},
         {"class_weight": {0: 1.0, 1: 1.0, 2: 1.0}},
         {"weight_init": "auto", "label_smoothing": 0.0, "l1_ratio": 0.0},
@@ -383,6 +394,55 @@ def test_layer_rates_are_torch_s_parameter_groups(factor, solver, backend):
     arrays = [*model.coefs_, *model.intercepts_]
     for got, expected in zip(arrays, leaves[::2] + leaves[1::2], strict=True):
         assert_close(got, expected.detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_a_schedule_of_dropout_that_stays_is_none(n_members, backend):
+    stays = classifier(dropout=[0.2, 0.4, 0.0], n_members=n_members, backend=backend)
+    moves = clone(stays).set_params(dropout_schedule=lambda rate, progress: rate)
+    np.testing.assert_array_equal(numbers(moves.fit(X, Y)), numbers(stays.fit(X, Y)))
+
+
+def test_a_schedule_of_dropout_at_zero_is_no_dropout(backend):
+    plain = classifier(shuffle=False, backend=backend)
+    never = clone(plain).set_params(dropout=0.5, dropout_schedule=lambda rate, _: 0.0 * rate)
+    np.testing.assert_array_equal(numbers(never.fit(X, Y)), numbers(plain.fit(X, Y)))
+
+
+def test_units_are_dropped_as_the_schedule_has_it(backend, monkeypatch):
+    """The zeros of the masks, counted; a layer's own dropout and a stack follow it too."""
+    shares, masks = [], Step.masks
+
+    def counted(step, batches):
+        found = masks(step, batches)
+        arrays = np.asarray(found[0])  # (S, M, n, units)
+        shares.extend((arrays == 0).mean(axis=(2, 3)))
+        return found
+
+    monkeypatch.setattr(Step, "masks", counted)
+    rates, schedule = (0.6, 0.3), FlatCosine(0.25)
+    fit_many(
+        [
+            NetworkClassifier(
+                [Dense(200, "tanh"), Dropout(rate)],
+                dropout_schedule=schedule,
+                max_iter=4,
+                batch_size=75,
+                random_state=0,
+                backend=backend,
+            )
+            for rate in rates
+        ],
+        X,
+        Y,
+    )
+    expected = [schedule(np.array(rates), Progress(i, 0, 0, 0, total=8)) for i in range(8)]
+    np.testing.assert_allclose(shares, expected, rtol=0, atol=5 * 0.5 / np.sqrt(75 * 200))
+
+
+def test_a_schedule_of_dropout_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"dropout_schedule must give rates in \[0, 1\)"):
+        classifier(dropout=0.5, dropout_schedule=lambda rate, _: 2.0 * rate).fit(X, Y)
 
 
 def test_an_initializer_may_have_its_own_for_the_output(backend):
@@ -602,7 +662,7 @@ def test_classification_losses(loss, target, backend):
 @pytest.mark.parametrize(
     "schedule, rates",
     [
-        (Step(factor=2.0, every=2), [1, 1, 1 / 2, 1 / 2]),
+        (StepSchedule(factor=2.0, every=2), [1, 1, 1 / 2, 1 / 2]),
         (Exponential(0.5), [1, 1 / 2, 1 / 4, 1 / 8]),
         (halve, [1, 1 / 2, 1 / 4, 1 / 8]),
     ],
@@ -839,6 +899,7 @@ def test_lm_is_for_squared_errors():
         {"dropout": 0.1},
         {"layer_rates": "ntk"},
         {"dropout": [0.0, 0.1]},
+        {"dropout_schedule": "cosine"},
         {"batch_norm": True},
         {"l1_ratio": 0.5},
         {"clip_norm": 1.0},
@@ -889,6 +950,7 @@ def test_adamw_has_no_l1():
         {"dropout": [0.1, 0.1, 0.1, 0.1]},
         {"dropout": [0.1, 1.0]},
         {"dropout": [0.1, np.nan]},
+        {"dropout_schedule": "linear"},
         {"batch_norm": "yes"},
         {"label_smoothing": 1.0},
         {"label_smoothing": -0.1},

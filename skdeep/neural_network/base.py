@@ -33,6 +33,7 @@ from ..monitoring import watched
 from ..problem import Problem, Result, cancel
 from ..rates import RATES
 from ..regularization import Regularizer
+from ..schedules import SCHEDULES
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
 from .drawn import Drawn
@@ -50,6 +51,7 @@ NORMS = {
 STOCHASTIC_ONLY = (
     "layer_rates",
     "dropout",
+    "dropout_schedule",
     "batch_norm",
     "l1_ratio",
     *REGULARIZERS,
@@ -263,6 +265,9 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         rates = [rate for layer in self._arranged(self._layers()) for rate in layer.rates]
         if any(rates):
             hyper["dropout"] = np.array([rates], dtype=float)
+            asked = self.dropout_schedule
+            if asked != "constant":
+                options["dropout_schedule"] = asked if callable(asked) else SCHEDULES[asked]()
         if self.layer_rates is not None:
             hyper["rate_factors"] = self._rate_factors(net)
         if self._loss() == "squared_error":

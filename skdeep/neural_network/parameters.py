@@ -77,7 +77,8 @@ TRAINING = {
         Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
         ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
         progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers."""),
+        'one_cycle', 'flat_cosine', 'coslog4', or an instance from ``skdeep.schedules`` with its
+        own numbers."""),
     "learning_rate_init": Parameter(0.001, CONSTRAINTS["learning_rate_init"], "float", """
         Initial learning rate of the mini-batch solvers."""),
     "power_t": Parameter(0.5, CONSTRAINTS["power_t"], "float", """
@@ -134,6 +135,9 @@ ADDED = {
     "dropout": Parameter(0.0, [SHARE, "array-like"], "float or array-like of rates", """
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing."""),
+    "dropout_schedule": Parameter("constant", CONSTRAINTS["learning_rate"], "str or callable", """
+        Schedule of the rates of dropout, those of layers too: 'constant', 'flat_cosine' (the last
+        half of the planned epochs leads to zero), or any other of ``learning_rate``."""),
     "batch_norm": Parameter(False, ["boolean"], "bool", """
         Whether hidden layers are normalised over the batch before their activation."""),
     "l1_ratio": Parameter(0.0, [Interval(Real, 0, 1, closed="both")], "float", """

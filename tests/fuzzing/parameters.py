@@ -42,6 +42,7 @@ VALUES: dict[str, list] = {
         *sorted(ACTIVATIONS.keys() - {"step"}), ACTIVATIONS["tanh"], ["relu"], ("tanh", "elu"),
     ],
     "learning_rate": [*schedules.SCHEDULES, schedules.Step(factor=2.0, every=2)],
+    "dropout_schedule": ["constant", "flat_cosine", schedules.Cosine(min_rate=0.1)],
     "weight_init": [
         "auto", "normal", "he_normal", "glorot_uniform", "orthogonal", "ntk", small_weights,
     ],

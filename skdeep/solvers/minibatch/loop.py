@@ -25,7 +25,7 @@ HYPER = {
 }
 OPTIONS = {
     *("optimizer", "regularizers", "schedule", "batch_size", "shuffle", "loss_scale"),
-    *("early_stopping", "verbose"),
+    *("dropout_schedule", "early_stopping", "verbose"),
 }
 
 # What there is of each model of a stack, whether it trains on or has ended.
@@ -222,8 +222,8 @@ def solve(backend, problem: Problem) -> Result:
     optimizer's own; those of the regularisers (see ``regularization.taken_apart``) and, where
     wanted, ``dropout`` (M, n_layers) and ``rate_factors`` (M, P) of the learning rate. Options:
     ``optimizer`` (a name or an entry), ``regularizers``, ``schedule``, ``batch_size``, ``shuffle``,
-    ``loss_scale`` (of the reported loss), ``early_stopping``, ``verbose``. A model whose loss is no
-    longer finite stops; its result says so with a loss that is not finite.
+    ``loss_scale`` (of the reported loss), ``dropout_schedule``, ``early_stopping``, ``verbose``. A
+    model whose loss is no longer finite stops; its result says so with a loss that is not finite.
 
     A KeyboardInterrupt has the Result so far as its attribute ``result``. Epochs that were not
     finished are in its ``theta`` only; the loss is the last whole epoch's, or the mean over the

@@ -10,7 +10,7 @@ from ...draws import DRAWS, streams, threshold
 from ...optimizers import OPTIMIZERS, Optimizer
 from ...problem import Problem
 from ...regularization import put_together
-from .training import learning_rates
+from .training import scheduled
 
 # Numbers of masks that are drawn at once at most.
 MASKS = 2**21
@@ -46,6 +46,8 @@ class Batch(NamedTuple):
     t, rate : floats, or arrays of shape (M, 1)
         The number of the step in the training, and the learning rate.
     keys : int array of shape (M, n_draws), or None
+    dropout : array of shape (2, M, n_layers), or None
+        Where the rates of dropout follow a schedule, their numbers (see ``Layout.dropout``).
     """
 
     rows: Any
@@ -57,6 +59,7 @@ class Batch(NamedTuple):
     t: Any
     rate: Any
     keys: Any
+    dropout: Any
 
 
 def send(backend, arrays: list[np.ndarray], dtype: str) -> list:
@@ -67,6 +70,11 @@ def send(backend, arrays: list[np.ndarray], dtype: str) -> list:
         backend.xp.reshape(flat[end - array.size : end], array.shape)
         for array, end in zip(arrays, ends, strict=True)
     ]
+
+
+def of_dropout(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two numbers of each rate of dropout, by which masks are made."""
+    return threshold(rates), 1.0 / (1.0 - rates)
 
 
 class Layout:
@@ -137,7 +145,7 @@ class Layout:
         rates = own.get("dropout", np.zeros((len(self.models), 0)))
         placed = send(
             self.backend,
-            [*(own[name] for name in names), threshold(rates.T), 1.0 / (1.0 - rates.T)],
+            [*(own[name] for name in names), *of_dropout(rates.T)],
             self.problem.dtype,
         )
         self.dropout = [
@@ -190,7 +198,8 @@ class Layout:
         """
         order, S = self._stacked(orders), len(self.starts)
         t = step + self.made
-        rates = learning_rates(self.problem, self.models, trainings, step, S)
+        rates = self._scheduled("schedule", "learning_rate_init", trainings, step)
+        dropout = self._scheduled_dropout(trainings, step)
         weighed = self.weighed or self._own_weights(order)
         rows, keys = self._placed(order, t, trainings)
         if len(self.models) == 1 and not self.backend.captures:
@@ -199,9 +208,36 @@ class Layout:
             t, rates = send(self.backend, [t, np.asarray(rates)], self.problem.dtype)
             t, rates = ([x[s, :, :] for s in range(S)] for x in (t, rates))
         return [
-            Batch(rows[s], *weighed[s], t[s], rates[s], None if keys is None else keys[s, :, :])
+            Batch(
+                rows[s],
+                *weighed[s],
+                t[s],
+                rates[s],
+                None if keys is None else keys[s, :, :],
+                None if dropout is None else dropout[s, ...],
+            )
             for s in range(S)
         ]
+
+    def _scheduled(self, schedule: str, initial: str, trainings, step) -> np.ndarray:
+        """Rates of all steps, (S, M, k), by the names of the schedule and of the first rates."""
+        return scheduled(
+            self.problem.options[schedule],
+            self.own[initial],
+            self.own["planned_epochs"],
+            trainings,
+            step,
+            len(self.starts),
+        )
+
+    def _scheduled_dropout(self, trainings, step):
+        """Numbers of the dropout layers, (S, 2, M, n_layers); None where they stay the same."""
+        if self.problem.options.get("dropout_schedule") is None or not any(self.dropout):
+            return None
+        rates = self._scheduled("dropout_schedule", "dropout", trainings, step)
+        if not ((rates >= 0) & (rates < 1)).all():
+            raise ValueError("dropout_schedule must give rates in [0, 1).")
+        return send(self.backend, [np.stack(of_dropout(rates), axis=1)], self.problem.dtype)[0]
 
     def _stacked(self, orders) -> np.ndarray:
         """Orders (M, width); what is padded is the first row there is."""

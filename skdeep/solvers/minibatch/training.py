@@ -60,8 +60,12 @@ def without_records(state: dict) -> dict:
     return {name: state[name] for name in state.keys() - {"history", "best_theta"}}
 
 
-def learning_rates(problem: Problem, models, trainings, step, n_steps: int) -> np.ndarray:
-    """Rates of shape (n_steps, M, 1) for the epoch to come; ``step`` (M, 1) were made before."""
+def scheduled(schedule, initial, total, trainings, step, n_steps: int) -> np.ndarray:
+    """Rates of shape (n_steps, M, k) for the epoch to come.
+
+    ``initial`` (M, k) are the first ones; ``total`` (M, 1) epochs are planned, of which ``step``
+    (M, 1) steps have been made.
+    """
 
     def column(name):
         return np.array([[float(getattr(t, name))] for t in trainings])
@@ -72,10 +76,9 @@ def learning_rates(problem: Problem, models, trainings, step, n_steps: int) -> n
         # A new optimizer starts from the initial rate, however many rows came before it.
         samples=np.where(column("epoch") > 0, column("samples"), 0.0),
         plateaus=column("plateaus"),
-        total=problem.hyper["planned_epochs"][models] * n_steps,
+        total=total * n_steps,
     )
-    rates = problem.options["schedule"](problem.hyper["learning_rate_init"][models], progress)
-    return np.broadcast_to(rates, (n_steps, len(trainings), 1))
+    return np.broadcast_to(schedule(initial, progress), (n_steps, *initial.shape))
 
 
 def rate_now(problem: Problem, training: Training, m: int, n_steps: int) -> float:
