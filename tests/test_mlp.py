@@ -24,6 +24,7 @@ from skdeep.neural_network import MLPClassifier, MLPRegressor, NetworkClassifier
 from skdeep.neural_network.parameters import OF_NUMBERS
 from skdeep.optimizers import OPTIMIZERS, Optimizer
 from skdeep.rates import NTK, RATES
+from skdeep.regularization import LabelSmoothing
 from skdeep.schedules import Cosine, Exponential, FlatCosine, OneCycle, Plateau, Progress
 from skdeep.schedules import Step as StepSchedule
 from skdeep.solvers.minibatch.step import Step
@@ -125,6 +126,8 @@ CLASSIFIERS = {
     "activations": {"activation": ["mish", ELU(0.5)]},
     "early_stopping": {"early_stopping": True, "scoring": "neg_log_loss"},
     "n_members": {"n_members": 3},
+    "members that hold out": {"n_members": 3, "early_stopping": "members"},
+    "smoothing undone": {"regularizers": [LabelSmoothing(0.1, undone=True)], "n_members": 2},
     "n_members with all": {
         "n_members": 2,
         "dropout": [0.1, 0.2, 0.0],

@@ -30,9 +30,10 @@ from ..layers import Activation, Dense, Layer
 from ..layers.base import expanded
 from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
+from ..overrides import chosen
 from ..problem import Problem, Result, cancel
 from ..rates import RATES
-from ..regularization import Regularizer
+from ..regularization import Regularizer, put_together, taken_apart, undoes, undone
 from ..schedules import SCHEDULES
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
@@ -153,7 +154,7 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             [None] * self.n_members,
         )
         rows, validation = self._hold_out(X, y, sample_weight, incremental, X_val, y_val, rng)
-        n_rows = X.shape[0] if rows is None else len(rows)
+        n_rows = X.shape[0] if rows is None else max(map(len, rows))
         if is_stochastic(self.solver):
             hyper, options = self._stochastic_settings(net, n_rows, incremental)
         else:
@@ -174,9 +175,9 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
             hyper={name: np.repeat(v, self.n_members, axis=0) for name, v in hyper.items()},
             options=options,
             weights=sample_weight,
-            rows=None if rows is None else [rows] * self.n_members,
+            rows=rows,
             rngs=rngs,
-            validation=None if validation is None else [validation] * self.n_members,
+            validation=validation,
             states=trainings,
             checkpoint=checkpoint,
         )
@@ -273,7 +274,7 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         if self._loss() == "squared_error":
             # scikit-learn reports the squared error as a mean over outputs, not their sum.
             options["loss_scale"] = 1.0 / self.n_outputs_
-        return hyper, {**options, "early_stopping": self.early_stopping}
+        return hyper, {**options, "early_stopping": bool(self.early_stopping)}
 
     def _rate_factors(self, net) -> np.ndarray:
         """What the learning rates of the parameters are multiplied by, (1, P)."""
@@ -296,6 +297,13 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
                     "that is a dataclass."
                 )
         return [*(kind(number) for kind, number in asked.items() if number), *own]
+
+    def _undoing(self, backend) -> list[Regularizer]:
+        """Those that have a say in predictions, with their numbers on the backend."""
+        asked = self._regularizers()
+        kinds, numbers = taken_apart([one for one in asked if undoes(one)])
+        dtype = str(self.coefs_[0].dtype)
+        return put_together(kinds, {n: backend.asarray(v, dtype) for n, v in numbers.items()})
 
     def _dropout_rates(self, n_hidden: int) -> np.ndarray:
         """Rates of the input and each hidden layer."""
@@ -321,7 +329,7 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         if not result.interrupted:
             # Early stopping returns to the best weights, from before any divergence.
             require_finite([s["best_score"] for s in result.states] if early else result.loss)
-        for name in NORMS:  # of an earlier fit
+        for name in (*NORMS, "oof_prediction_", "oof_score_"):  # of an earlier fit
             vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
         if network.may_overflow(problem.net, result.theta, problem.X):
@@ -351,6 +359,8 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self.validation_scores_ = scores if held_out else None
         best = self._of_members([s["best_score"] for s in states])
         self.best_validation_score_ = best if early else None
+        if self.early_stopping == "members" and problem.rows is not None:
+            vars(self).update(self._out_of_fold(backend, problem))
         if not (result.converged.all() or incremental or result.interrupted):
             self._warn_not_converged(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
@@ -432,10 +442,12 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         X = validate_data(self, self._table(X), accept_sparse=["csr", "csc"], reset=False)
         return self._predicted(backend, X)
 
-    def _predicted(self, backend, X) -> np.ndarray:
-        """The same for validated rows."""
+    def _predicted(self, backend, X, members=slice(None)) -> np.ndarray:
+        """The same for validated rows, by some of the members."""
         net, theta, X = self._arrays(backend, X)
-        predicted = backend.to_numpy(network.predict(backend.xp, net, theta, X))
+        raw = network.forward(backend.xp, net, theta[members, :], X)
+        raw = undone(backend.xp, net, raw, self._undoing(backend))
+        predicted = backend.to_numpy(chosen(backend.xp, net.loss.predict)(backend.xp, raw))
         return predicted[0] if len(predicted) == 1 else predicted.mean(axis=0)
 
     def _arrays(self, backend, X):

@@ -52,6 +52,20 @@ def has_scores_alone(estimator) -> bool:
     return True
 
 
+def accuracy_of_classes(y, predicted, w):
+    """Of each model (M,), for indicators of a class and predictions (M, n, k)."""
+    return _shares(predicted.argmax(axis=-1) == y.argmax(axis=-1), w)
+
+
+def accuracy_of_labels(y, predicted, w):
+    """The same for labels that come together: rows count of which all are right."""
+    return _shares(((predicted > 0.5) == (y > 0.5)).all(axis=-1), w)
+
+
+def _shares(right, w):
+    return (right * w).sum(axis=-1) / w.sum(axis=-1)
+
+
 class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
     """Part of the networks that classify."""
 
@@ -117,6 +131,17 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
         )
 
     _default_metric = staticmethod(accuracy_score)
+
+    @property
+    def _single_label(self) -> bool:
+        """Whether a row is of one class."""
+        return not self._label_binarizer.y_type_.startswith("multilabel")
+
+    @property
+    def _metric(self):
+        if len(self.classes_) < 2:
+            return None
+        return accuracy_of_classes if self._multiclass else accuracy_of_labels
 
     def _truth(self, y):
         return self._label_binarizer.inverse_transform(y.astype(int))
@@ -315,9 +340,11 @@ class MLPClassifier(BaseMultilayerPerceptron, BaseNetworkClassifier):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -409,6 +436,12 @@ class MLPClassifier(BaseMultilayerPerceptron, BaseNetworkClassifier):
         Score of each epoch on the held-out rows; None without early stopping.
     best_validation_score_ : float or None
         The best of them.
+    oof_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Under ``early_stopping='members'``: for each row what ``predict_proba``, or else
+        ``decision_function`` or ``predict``, gives by the members that have held it out; NaN where
+        none has.
+    oof_score_ : float
+        The score of those.
     n_iter_ : int
         Epochs or iterations done.
     t_ : int

@@ -185,9 +185,11 @@ class NetworkClassifier(OfLayers, BaseNetworkClassifier):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -373,9 +375,11 @@ class NetworkRegressor(OfLayers, BaseNetworkRegressor):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9

@@ -102,9 +102,12 @@ TRAINING = {
         Momentum of 'sgd', from 0 to 1."""),
     "nesterovs_momentum": Parameter(True, CONSTRAINTS["nesterovs_momentum"], "bool", """
         Whether the momentum is Nesterov's."""),
-    "early_stopping": Parameter(False, ["boolean"], "bool", """
+    "early_stopping": Parameter(False,
+        ["boolean", StrOptions({"members"})], "bool or 'members'", """
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'."""),
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'."""),
     "validation_fraction": Parameter(0.1, [SHARE], "float", """
         Share of the rows to hold out, from 0 to 1."""),
     "beta_1": Parameter(0.9, CONSTRAINTS["beta_1"], "float", """
@@ -240,6 +243,9 @@ AUTOENCODER = {
         (Bengio et al., 2007), and then together."""),
     **TRAINING,
     **without(ADDED, "n_members", "pretraining"),
+    "early_stopping": Parameter(False, ["boolean"], "bool", """
+        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
+        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'."""),
     "solver": TRAINING["solver"]._replace(text=filled(f"""
         'lbfgs' is a quasi-Newton method on all rows at once, without noise, and a solver of your
         own (see ``skdeep.solvers``) sees all rows too; {quoted(*STOCHASTIC_SOLVERS)} and an

@@ -15,6 +15,16 @@ from .multilayer import BaseMultilayerPerceptron
 from .parameters import REGRESSOR
 
 
+def r2_scores(y, predicted, w):
+    """R² of each model (M,), the mean over outputs, from (M, n, k)."""
+    w = w[..., None]
+    mean = (w * y).sum(axis=1, keepdims=True) / w.sum(axis=1, keepdims=True)
+    left, all_of_it = ((w * (y - of) ** 2).sum(axis=1) for of in (predicted, mean))
+    vary = all_of_it != 0
+    score = 1.0 - left / np.where(vary, all_of_it, 1.0)
+    return np.where(vary, score, np.where(left == 0, 1.0, 0.0)).mean(axis=-1)
+
+
 class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
     """Part of the networks that predict numbers."""
 
@@ -41,6 +51,7 @@ class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
         return X, y
 
     _default_metric = staticmethod(r2_score)
+    _metric = staticmethod(r2_scores)
 
     def _decode(self, predicted):
         return predicted[:, 0] if predicted.shape[1] == 1 else predicted
@@ -158,9 +169,11 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -239,6 +252,11 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Score of each epoch on the held-out rows; None without early stopping.
     best_validation_score_ : float or None
         The best of them.
+    oof_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Under ``early_stopping='members'``: the prediction for each row by the members that have
+        held it out; NaN where none has.
+    oof_score_ : float
+        The score of those.
     n_iter_ : int
         Epochs or iterations done.
     t_ : int
