@@ -361,7 +361,9 @@ class BaseNetwork(Drawn, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self.best_validation_score_ = best if early else None
         if self.early_stopping == "members" and problem.rows is not None:
             vars(self).update(self._out_of_fold(backend, problem))
-        if not (result.converged.all() or incremental or result.interrupted):
+        # Members without patience train as long as planned.
+        planned = self.early_stopping == "members" and np.isinf(self.n_iter_no_change)
+        if not (result.converged.all() or planned or incremental or result.interrupted):
             self._warn_not_converged(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet."
