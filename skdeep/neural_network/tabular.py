@@ -146,7 +146,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     backend : str, default='auto'
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data. A GPU pays for wide networks and many rows.
-    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default='float32'
+    dtype : {'float32', 'float64', 'bfloat16', 'tf32'}, NumPy's type or dtype, default='float32'
         Type to train in; None is float64. 'bfloat16' keeps the weights in float32 and needs
         torch.
     class_weight : dict, 'balanced' or None, default=None
@@ -334,7 +334,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     backend : str, default='auto'
         Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
         a registered name. 'auto' follows the data. A GPU pays for wide networks and many rows.
-    dtype : {'float32', 'float64', 'bfloat16'}, NumPy's type or dtype, default='float32'
+    dtype : {'float32', 'float64', 'bfloat16', 'tf32'}, NumPy's type or dtype, default='float32'
         Type to train in; None is float64. 'bfloat16' keeps the weights in float32 and needs
         torch.
 
