@@ -22,6 +22,7 @@ from .backends.base import Backend
 from .interrupts import Scope, interruptible, scope
 from .layers.dense import affine
 from .problem import Problem, Result
+from .processes import active, telling
 from .stacking import solve_many
 from .version import __version__
 
@@ -180,7 +181,8 @@ class Model(Versioned):
         Fits that have come as far as their problems can be solved together; see ``fit_many``. As
         in scikit-learn, one that is interrupted in mini-batch training ends with what it has.
         """
-        with scope(keeps=True) as around:
+        # Interrupted at different steps, processes would end with different models.
+        with telling(), scope(keeps=active().size == 1) as around:
             backend, problem = next(fitting)
             try:
                 result = self._solve(backend, problem)

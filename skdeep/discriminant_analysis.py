@@ -31,6 +31,7 @@ from .base import (
 from .losses import sigmoid, softmax
 from .network import build
 from .problem import Problem
+from .processes import active, refuse
 
 __all__ = ["LinearDiscriminantAnalysis"]
 
@@ -220,14 +221,17 @@ class LinearDiscriminantAnalysis(
     def _training_data(self, X, y, sample_weight):
         """Validated rows, class indices and weights."""
         X, y, weights = self._validate(X, y, sample_weight, reset=True, at_least=2)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        processes = active()
+        self.classes_, codes = processes.encode(y)
         n_classes = len(self.classes_)
         if n_classes < 2:
             raise ValueError(
                 "y has one class only: the number of classes must be at least 2 to "
                 "discriminate between them."
             )
-        if len(y) == n_classes or (weights is not None and weights.sum() == n_classes):
+        n_rows = processes.total(len(y))
+        total = n_rows if weights is None else processes.total(weights.sum())
+        if n_classes in (n_rows, total):
             raise ValueError("The number of samples must be more than the number of classes.")
         return X, codes, weights
 
@@ -266,6 +270,7 @@ class LinearDiscriminantAnalysis(
                 "partial_fit knows earlier rows by their moments only, and shrinkage='auto' and "
                 "covariance_estimator need all rows at once: use a number as shrinkage."
             )
+        refuse("partial_fit cannot be used", "fit takes the rows of all processes.")
         with unchanged_on_error(self):
             backend = self._get_backend(X)
             first = _check_partial_fit_first_call(self, classes)

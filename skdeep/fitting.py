@@ -14,6 +14,7 @@ from ._sklearn import Interval, StrOptions, callback_management_context, validat
 from .base import Model, finish, unchanged_on_error
 from .callbacks import refuse_shared
 from .interrupts import scope
+from .processes import refuse
 from .stacking import solve_many
 
 # Share of the free memory that a stack may work on unless the user sets a limit.
@@ -262,6 +263,7 @@ def fit_many(
     >>> [round(model.score(X, y), 2) for model in models]
     [0.87, 0.97, 0.98]
     """
+    refuse("fit_many cannot be used", "call each estimator's fit.")
     estimators = list(estimators)
     if len({id(estimator) for estimator in estimators}) < len(estimators):
         raise ValueError("An estimator stands in the list twice: pass a clone of it.")

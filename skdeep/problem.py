@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .network import Network
+from .processes import active
 
 __all__ = ["Problem", "Result", "Validation"]
 
@@ -15,7 +16,8 @@ __all__ = ["Problem", "Result", "Validation"]
 def cancel(weights: np.ndarray) -> bool:
     """Whether weights sum to zero, but for rounding: there is no mean under them."""
     rounding = 100.0 * np.finfo(weights.dtype).eps
-    return bool(abs(weights.sum()) <= rounding * np.abs(weights).sum())
+    total, size = active().total(np.array([weights.sum(), np.abs(weights).sum()]))
+    return bool(abs(total) <= rounding * size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +52,8 @@ class Problem:
         Where earlier training of each model stopped, to go on from there.
     monitors : list of M callables or None, optional
         ``monitor(epoch, theta, loss) -> bool`` runs after each epoch; True ends that model's fit.
+    elsewhere : int, default=0
+        Rows that other processes hold, where several fit together.
     checkpoint : Record, optional
         Its ``state`` is where the solver left this problem in another process, or None;
         ``after_epoch(epoch, last, state)`` may call ``state()`` and write it down.
@@ -70,6 +74,12 @@ class Problem:
     states: list | None = None
     monitors: list | None = None
     checkpoint: Any = None
+    elsewhere: int = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all processes."""
+        return self.X.shape[0] + self.elsewhere
 
     @property
     def n_models(self) -> int:

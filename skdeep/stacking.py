@@ -3,13 +3,55 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
 from .problem import Problem, Result
+from .processes import agree, refuse
 from .solvers import get_solver
 
 __all__ = ["solve_many", "solve_stack", "stack", "unstack"]
+
+
+# Solvers that sum over processes.
+SUMMING = {"minibatch", "lbfgs", "lm", "newton", "proximal", "discriminant"}
+
+
+def shared(processes, problem: Problem) -> Problem:
+    """The problem as part of one that several processes solve together.
+
+    Raises
+    ------
+    ValueError
+        If they cannot, or if their problems differ in more than rows.
+    """
+    if processes.size == 1:
+        return problem
+    if problem.solver not in SUMMING:
+        refuse(f"solver={problem.solver!r} cannot be used", "it does not sum over processes.")
+    if problem.monitors or problem.checkpoint:
+        refuse("callbacks cannot be used", "they would run in each process.")
+    theirs = processes.gather((problem.X.shape[0], _signature(problem)))
+    for name in theirs[0][1]:
+        agree(name, [signature[name] for _, signature in theirs])
+    return replace(problem, elsewhere=sum(n for n, _ in theirs) - problem.X.shape[0])
+
+
+def _signature(problem: Problem) -> dict:
+    """What must be the same in all processes, by name."""
+    plain = {k: v for k, v in problem.options.items() if isinstance(v, str | int | float)}
+    return {
+        "solver and dtype": (problem.solver, problem.dtype),
+        "the number of features": problem.X.shape[1],
+        "whether X is sparse": hasattr(problem.X, "toarray"),
+        "the number of outputs": problem.y.shape[-1],
+        "numeric parameters": {k: v.tobytes() for k, v in problem.hyper.items()},
+        "parameters": plain,
+        "whether there is sample_weight": problem.weights is None,
+        "whether there are rows to validate on": problem.validation is None,
+        "where the fit starts": sha256(problem.theta.tobytes()).digest(),
+    }
 
 
 def _key(problem: Problem):
@@ -149,6 +191,7 @@ def solve_many(
     backend, problems: Sequence[Problem], max_memory: float = float("inf")
 ) -> list[Result]:
     """Solve problems of any kinds, those alike as one stack; results come in the given order."""
+    problems = [shared(backend.processes, problem) for problem in problems]
     groups = defaultdict(list)
     for i, problem in enumerate(problems):
         groups[_key(problem)].append(i)

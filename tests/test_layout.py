@@ -27,7 +27,8 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 LAYERS = [
     {"version", "_sklearn", "overrides", "parameters"}
     | {"activations", "losses", "initializers", "optimizers", "rates", "schedules"},
-    {"layers", "draws", "array_api"},
+    {"processes"},
+    {"distributed", "layers", "draws", "array_api"},
     {"network"},
     {"regularization", "problem", "threads", "interrupts", "storage"},
     {"solvers"},
@@ -47,11 +48,11 @@ MAY_IMPORT = {"backends": {"stacking", "base", "__init__"}}
 
 # What is optional, and the files that may import it.
 OPTIONAL = {
-    "torch": ["backends/torch_backend*"],
+    "torch": ["backends/torch_backend*", "distributed.py"],
     "numba": ["backends/*", "solvers/perceptron/*"],
 }
-# ... only inside a function: loading it takes a second, and it may not be installed.
-LAZY = {"numba"}
+# ... and where only inside a function: loading it takes a second, and it may not be installed.
+LAZY = {"numba": ["*"], "torch": ["distributed.py"]}
 
 MAX_LINES_OF_CODE = 400
 
@@ -119,7 +120,7 @@ def violations(package: Path) -> Iterator[str]:
             for optional in OPTIONAL.keys() & {root, *rest}:  # array_api_compat.torch is torch too
                 if not any(fnmatch(path.as_posix(), allowed) for allowed in OPTIONAL[optional]):
                     yield f"{what}: only {OPTIONAL[optional]} import {optional}"
-                elif optional in LAZY and not lazy:
+                elif not lazy and any(fnmatch(path.as_posix(), p) for p in LAZY.get(optional, ())):
                     yield f"{what}: import {optional} inside the function that needs it"
 
 
@@ -196,11 +197,14 @@ BROKEN = [
     ("backends/numpy_backend.py", "import torch.nn", "import torch"),
     ("base.py", "def f():\n    import numba", "import numba"),
     ("solvers/perceptron/loops.py", "from numba import njit", "inside the function"),
+    ("distributed.py", "from torch import distributed", "inside the function"),
+    ("layers/dense.py", "from ..distributed import data_parallel", "distributed is not below"),
     ("helpers.py", "", "helpers has no place in LAYERS"),
 ]
 SOUND = [
     ("solvers/lbfgs.py", "from ..network import forward\nfrom .full_batch import wolfe"),
     ("solvers/perceptron/loops.py", "def compiled():\n    from numba import njit"),
+    ("distributed.py", "def joined():\n    from torch import distributed"),
     ("backends/torch_backend.py", "import torch\nfrom ..solvers import full_batch"),
     ("backends/torch_backend_convolution.py", "from array_api_compat import torch as xp"),
     ("base.py", "from .backends import get_backend\nfrom array_api_compat import is_torch_array"),

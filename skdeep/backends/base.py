@@ -1,12 +1,14 @@
 """The interface of a backend: a namespace of arrays, a device, and overrides of functions."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..losses import identity
 from ..overrides import Namespace
+from ..processes import active, summed
 
 
 class Backend:
@@ -37,6 +39,8 @@ class Backend:
         models that have ended staying a while: where to launch a step costs more than to compute.
     captures : bool
         Whether steps are launched as a whole; their numbers are arrays then, also of one model.
+    processes : Alone
+        The processes that fit one model together; see ``skdeep.processes``.
 
     Examples
     --------
@@ -62,6 +66,9 @@ class Backend:
         # Overridable functions take a namespace or a backend, and ask either by the second name.
         self.overrides = self._overrides = {} if overrides is None else overrides
         self.xp = Namespace(xp, self.overrides)
+        self.processes = active()
+        if self.processes.size > 1:
+            self.overrides[summed] = lambda xp, x: self.sum(x)
 
     def __str__(self) -> str:
         return self.name if self.name == "numpy" else f"{self.name}:{self.device}"
@@ -80,6 +87,32 @@ class Backend:
     def place(self, x, dtype: str | None = None) -> Any:
         """Rows for a whole fit: on the device, if it has memory of its own."""
         return x
+
+    def sum(self, x) -> Any:
+        """The sum of an array over the processes that fit together; the array itself if alone."""
+        return self.processes.sum(x)
+
+    def sums(self, *arrays) -> tuple:
+        """The same of several arrays, in one exchange."""
+        if self.processes.size == 1 or not arrays:
+            return arrays
+        xp, sizes = self.xp, [prod(x.shape) for x in arrays]
+        flat = self.sum(xp.concat([xp.reshape(x, (-1,)) for x in arrays]))
+        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+        parts = zip(arrays, sizes, ends, strict=True)
+        return tuple(xp.reshape(flat[end - n : end], x.shape) for x, n, end in parts)
+
+    def largest(self, x) -> Any:
+        """The elementwise maximum of an array over the processes; the array itself if alone."""
+        return self.processes.largest(x)
+
+    def joined(self, x, axis: int = 0) -> Any:
+        """The arrays of all processes, one behind the other along an axis."""
+        if self.processes.size == 1:
+            return x
+        return self.asarray(
+            self.processes.joined(self.to_numpy(x), axis), str(self.to_numpy(x).dtype)
+        )
 
     def free_memory(self) -> float | None:
         """Bytes free on a device with memory of its own; None on the host."""

@@ -77,7 +77,7 @@ class NumpyBackend(Backend):
             return network.forward.__wrapped__(xp, net, theta, X)
         plan, n = _Plan(net, theta), X.shape[-2]
         scores = np.empty((len(theta), net.units[-1], n), dtype=theta.dtype)
-        rows = min(n, max(1, CACHED_NUMBERS * 8 // max(net.units[1:])))
+        rows = max(1, min(n, CACHED_NUMBERS * 8 // max(net.units[1:])))
         outs = [np.empty((len(theta), units, rows), theta.dtype) for units in net.units[1:]]
         for start in range(0, n, rows):
             h = X[..., start : start + rows, :].mT

@@ -114,9 +114,14 @@ def _devices() -> list[str]:
     return [*names, "cpu"]
 
 
+def _current() -> int:
+    """The GPU that "cuda" means: where several processes fit together, each has its own."""
+    return torch.cuda.current_device() if torch.cuda.is_available() else 0
+
+
 def make_backend(device: str | None, dtype: str | None) -> Backend:
     devices = _devices()
-    full = {None: "cpu", "cuda": "cuda:0", "mps:0": "mps"}.get(device, device)
+    full = {None: "cpu", "cuda": f"cuda:{_current()}", "mps:0": "mps"}.get(device, device)
     if full not in devices:
         raise ValueError(
             f"backend='torch:{device}' has no such device here: there is "
@@ -129,7 +134,7 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
         raise ValueError(f"dtype='tf32' is of CUDA devices: backend='torch:{full}' has none.")
     backend = TorchBackend("torch", full, xp, {**OF_CONVOLUTIONS, **OF_STEPS})
     backend.has_double = dtype not in ("float32", "bfloat16", "tf32")
-    if full.startswith("cuda"):
+    if full.startswith("cuda") and backend.processes.size == 1:
         backend.captures = True
         backend.overrides[captured] = CapturedStep
         backend.overrides.update(compiled_optimizers(OF_STEPS))

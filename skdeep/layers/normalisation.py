@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..overrides import overridable
+from ..processes import summed
 from .base import Layer, Parameter
 
 # Keeps the deviation of a unit that never changes from dividing by zero.
@@ -20,9 +21,9 @@ def normalise(xp, z, w):
     Returns the normalised z, one over the standard deviation, and the mean and variance.
     """
     w = w[..., None]
-    mean = xp.sum(w * z, axis=-2, keepdims=True)
+    mean = summed(xp, xp.sum(w * z, axis=-2, keepdims=True))
     centred = z - mean
-    variance = xp.sum(w * centred * centred, axis=-2, keepdims=True)
+    variance = summed(xp, xp.sum(w * centred * centred, axis=-2, keepdims=True))
     inverse_std = 1.0 / xp.sqrt(variance + EPSILON)
     return centred * inverse_std, inverse_std, mean, variance
 
@@ -31,8 +32,8 @@ def normalise(xp, z, w):
 def normalise_backward(xp, z_hat, inverse_std, w, dz_hat):
     """Gradient of z from that of the normalised z."""
     w = w[..., None]
-    mean_grad = xp.sum(dz_hat, axis=-2, keepdims=True)
-    deviation_grad = xp.sum(dz_hat * z_hat, axis=-2, keepdims=True)
+    mean_grad = summed(xp, xp.sum(dz_hat, axis=-2, keepdims=True))
+    deviation_grad = summed(xp, xp.sum(dz_hat * z_hat, axis=-2, keepdims=True))
     return inverse_std * (dz_hat - w * (mean_grad + z_hat * deviation_grad))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -36,6 +36,7 @@ from ..losses import sigmoid, softmax
 from ..monitoring import watched
 from ..network import Network
 from ..problem import Problem, Result
+from ..processes import active, refuse
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import CONSTRAINTS, OWN_SOLVERS, OfStochasticSolvers, is_stochastic
 from .logistic_problem import (
@@ -405,6 +406,10 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
     def _fitting(self, X, y, sample_weight=None, incremental=False, classes=None) -> Fitting:
         penalty = self._resolve_penalty()
         check_solver(self.solver, penalty.name, self.dual)
+        if self.solver == "liblinear":
+            refuse("solver='liblinear' cannot be used", "choose 'lbfgs', or 'saga' for L1.")
+        if incremental:
+            refuse("partial_fit cannot be used", "fit takes the rows of all processes.")
         context = self._init_callback_context(max_subtasks=max(self.max_iter, 1) + 1)
         with unchanged_on_error(self):
             backend = self._get_backend(X)
@@ -431,7 +436,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
             theta = self._start(X.shape[1], self._compute_dtype(X), incremental)
             stochastic = is_stochastic(self.solver)
             if stochastic:
-                rng = check_random_state(self.random_state)
+                rng = active().random_state(self.random_state)
                 training = self._training(theta, incremental)
                 start = None if theta is None else (theta, [training])
                 checkpoint = None
@@ -480,7 +485,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
     def _encode(self, y, incremental: bool, classes) -> np.ndarray:
         """Class indices of the rows; sets ``classes_`` unless training goes on."""
         if not incremental:
-            self.classes_, codes = np.unique(y, return_inverse=True)
+            self.classes_, codes = active().encode(y)
             return codes
         if self.class_weight == "balanced":
             raise ValueError(
@@ -563,8 +568,12 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         sample_weight = to_host(sample_weight)
         weights = _check_sample_weight(sample_weight, X, dtype=numpy_dtype(X), copy=True)
         if self.class_weight is not None:
+            counts = np.bincount(codes, to_host(sample_weight), minlength=len(self.classes_))
             per_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight
+                self.class_weight,
+                classes=self.classes_,
+                y=self.classes_,
+                sample_weight=active().total(counts),
             )
             weights *= per_class[codes]
         return weights

@@ -26,6 +26,7 @@ from .._sklearn import (
 )
 from ..array_api import follows_input, numpy_dtype, staying, validate_data
 from ..base import canonical, require_finite, to_host, unchanged_on_error, warn
+from ..processes import refuse
 from ..solvers import Solver
 from ..stochastic import CONSTRAINTS, STOCHASTIC_SOLVERS
 from .logistic import LogisticRegression
@@ -266,6 +267,7 @@ class LogisticRegressionCV(LogisticRegression):
             For a combination of parameters that does not exist, invalid data, a single class, or
             coefficients that are not finite.
         """
+        refuse("LogisticRegressionCV cannot be used", "fit LogisticRegression for each C.")
         _raise_for_params(params, self, "fit")
         penalty, ratios = self._resolve_penalties()
         legacy = self._resolve_legacy()

@@ -7,6 +7,7 @@ import numpy as np
 from ..array_api import mean_rows
 from ..network import Network, build
 from ..problem import Problem, cancel
+from ..processes import active
 from ..solvers import Solver
 from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, settings
 
@@ -153,8 +154,9 @@ def total_weight(weights: np.ndarray, codes: np.ndarray, net: Network) -> float:
     Under weights that sum to less than nothing, those of a class alone if there is an intercept,
     the objective falls without end.
     """
-    total = float(weights.sum())
-    of_class = np.bincount(codes, weights) if net.intercept else np.zeros(1)
+    total, of_class = float(active().total(weights.sum())), np.zeros(1)
+    if net.intercept:
+        of_class = active().total(np.bincount(codes, weights, minlength=max(net.units[1], 2)))
     if total < 0 or cancel(weights) or of_class.min() < 0:
         raise ValueError(
             f"sample_weight, times class_weight, sums to {total:g} over the rows to train on, and "
@@ -244,7 +246,7 @@ def make_stochastic_problem(
     checkpoint : Record or None
         Where the fit is written down.
     """
-    n_classes, n_rows = len(estimator.classes_), X.shape[0]
+    n_classes, n_rows = len(estimator.classes_), active().total(X.shape[0])
     net = make_net(X.shape[1], n_classes, estimator.fit_intercept)
     total = float(n_rows) if weights is None else total_weight(weights, codes, net)
     # Decay that is apart from the gradient is not divided by anything later.

@@ -28,8 +28,13 @@ from ..array_api import follows_input, numpy_dtype, staying, validate_data
 from ..base import Fitting, LinearClassifier, Model, to_host, unchanged_on_error, warn
 from ..monitoring import watched
 from ..problem import Problem, Result, Validation
+from ..processes import refuse
 
 MAX_INT = np.iinfo(np.int32).max
+ONE_AFTER_ANOTHER = (
+    "Perceptron cannot be used",
+    "its rule takes one row after another. LogisticRegression can be.",
+)
 
 
 @follows_input(reference="coef_")
@@ -294,6 +299,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
         ValueError
             For invalid data, a single class, a start of another shape, or weights that overflow.
         """
+        refuse(*ONE_AFTER_ANOTHER)
         return self._complete(self._fitting(X, y, coef_init, intercept_init, sample_weight))
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -321,6 +327,7 @@ class Perceptron(CallbackSupportMixin, SparseCoefMixin, LinearClassifier):
             As `fit`; if the first call is without `classes`, or a later one with others; with
             `early_stopping` or ``class_weight="balanced"``.
         """
+        refuse(*ONE_AFTER_ANOTHER)
         return self._complete(self._fitting_partially(X, y, classes, sample_weight))
 
     # From data to a problem, and from its result to a fitted estimator

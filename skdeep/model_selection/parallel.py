@@ -11,6 +11,7 @@ from .._sklearn import _fit_and_score
 from ..callbacks import refuse_shared
 from ..interrupts import scope
 from ..linear_model import Perceptron
+from ..processes import refuse
 from .discriminants import is_discriminant
 from .evaluation import Task, evaluate, folds
 from .pipelines import final_step, prefix_key
@@ -24,6 +25,7 @@ class StackedParallel(Parallel):
 
     @scope(keeps=False)
     def __call__(self, iterable):
+        refuse("searches and cross-validation cannot be used", "their scores are of own rows.")
         calls = list(iterable)
         refuse_shared(args[0] for _, args, _ in calls if args)
         tasks = [self._task(i, *call) for i, call in enumerate(calls)]

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .. import network
@@ -32,6 +31,7 @@ from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
 from ..overrides import chosen
 from ..problem import Problem, Result, cancel
+from ..processes import active, refuse
 from ..rates import RATES
 from ..regularization import Regularizer, put_together, taken_apart, undoes, undone
 from ..schedules import SCHEDULES
@@ -133,6 +133,8 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _problem(
         self, X, y, sample_weight=None, incremental=False, backend=None, X_val=None, y_val=None
     ) -> Problem:
+        if incremental:
+            refuse("partial_fit cannot be used", "fit takes the rows of all processes.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         layers = self._layers()
         self._check_solver(X_val)
@@ -150,7 +152,7 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self._check_layers(net)
         if issparse(X):
             self._check_sparse(net)
-        rng = check_random_state(self.random_state)
+        rng = active().random_state(self.random_state)
         start = (
             None if first_pass else (self._theta_to_go_on(net), self._earlier_training(incremental))
         )
@@ -174,11 +176,12 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
 
     def _with_numbers(self, problem: Problem, incremental) -> Problem:
         """The problem with hyper-parameters and options, as the parameters say."""
-        n_rows = problem.X.shape[0] if problem.rows is None else max(map(len, problem.rows))
+        weights, rows = problem.weights, problem.rows
+        n_rows = active().total(problem.X.shape[0]) if rows is None else max(map(len, rows))
         if is_stochastic(self.solver):
             hyper, options = self._stochastic_settings(problem.net, n_rows, incremental)
         else:
-            total = n_rows if problem.weights is None else problem.weights.sum()
+            total = n_rows if weights is None else active().total(weights.sum())
             names = ["tol", "max_iter", *["max_fun"] * (self.solver == "lbfgs")]
             hyper = {name: column(getattr(self, name)) for name in names}
             if self.solver == "lm":

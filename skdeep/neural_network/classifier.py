@@ -14,6 +14,7 @@ from ..array_api import follows_input, is_torch_array, namespace_of, to_host, va
 from ..base import labels, logarithms, unchanged_on_error
 from ..losses import sigmoid, softmax
 from ..parameters import constraints, store
+from ..processes import active
 from ..stochastic import OfStochasticSolvers
 from .base import BaseNetwork
 from .multilayer import BaseMultilayerPerceptron
@@ -88,7 +89,9 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
                 "class_weight='balanced' cannot be used with partial_fit, which does not see all "
                 "rows: pass a dict."
             )
-        of_class = compute_sample_weight(self.class_weight, self._truth(y))
+        processes, shares = active(), active().shares(len(y))
+        of_class = compute_sample_weight(self.class_weight, processes.joined(self._truth(y)))
+        of_class = of_class[shares.start : shares.stop]
         return of_class if sample_weight is None else sample_weight * of_class
 
     def _validate_input(self, X, y, incremental, reset):
@@ -104,10 +107,10 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = LabelBinarizer().fit(active().labels(y))
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._check_classes(unique_labels(y))
+            self._check_classes(unique_labels(active().labels(y)))
         return X, self._label_binarizer.transform(y).astype(bool)
 
     def _check_classes(self, classes):

@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from ..base import canonical, to_host, warn
 from ..problem import Validation, cancel
+from ..processes import active, refuse
 from ..stochastic import is_stochastic
 
 # Ranges and shares are known from so many values on. Of large data so many entries are looked at.
@@ -92,14 +93,20 @@ class ScoredOnHeldOutRows:
             return None, None
         if incremental:
             raise ValueError(f"partial_fit does not support early_stopping={self.early_stopping!r}")
+        if self.early_stopping == "members":
+            refuse("early_stopping='members' cannot be used", "early_stopping=True can.")
         splits = self._splits(y, rng)
         each = [self._validation(X, y, sample_weight, held_out) for _, held_out in splits]
         turns = [m % len(each) for m in range(self.n_members)]
         return [splits[turn][0] for turn in turns], [each[turn] for turn in turns]
 
     def _splits(self, y, rng) -> list:
-        """Rows to train on and others to validate on: one pair for all members, or folds."""
-        rows, classes = np.arange(len(y)), y if is_classifier(self) and y.shape[1] == 1 else None
+        """Rows to train on and others to validate on: one pair for all members, or folds.
+
+        Where several processes fit together the pair is of the rows of all.
+        """
+        rows = np.arange(active().total(len(y)))
+        classes = active().joined(y) if is_classifier(self) and y.shape[1] == 1 else None
         if self.early_stopping != "members" or self.n_members == 1:
             pair = train_test_split(
                 rows, random_state=rng, test_size=self.validation_fraction, stratify=classes
@@ -115,6 +122,7 @@ class ScoredOnHeldOutRows:
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
+        held_out = active().shares(len(y)).own(held_out)
         weights = None if sample_weight is None else sample_weight[held_out]
         if weights is not None and cancel(weights):
             raise ValueError(
@@ -146,12 +154,18 @@ class ScoredOnHeldOutRows:
         return y
 
     def _scorer(self, X, rows, truth, sample_weight):
-        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all)."""
+        """Function that scores predictions (n_samples, n_outputs) for rows of X (None for all).
+
+        Predictions are those of all processes.
+        """
+        truth, sample_weight = active().joined(truth), active().joined(sample_weight)
         if self.scoring is None:
             metric = self._default_metric
             return lambda predicted: metric(
                 truth, self._decode(predicted), sample_weight=sample_weight
             )
+        if not isinstance(self.scoring, str):
+            refuse("a scorer of your own cannot be used", "name one of scikit-learn's in scoring.")
         scorer = check_scoring(self, self.scoring)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
 

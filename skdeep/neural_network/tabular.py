@@ -11,6 +11,7 @@ from .._sklearn import _fit_context, callback_management_context
 from ..base import Fitting, Model, logarithms, to_host, unchanged_on_error
 from ..layers import Dense, Scale
 from ..parameters import constraints, store
+from ..processes import refuse
 from ..regularization import LabelSmoothing
 from .layered import NetworkClassifier, NetworkRegressor
 from .parameters import TABULAR_CLASSIFIER, TABULAR_REGRESSOR
@@ -42,6 +43,7 @@ class BaseTabular(ReadsTables, Model):
         return self._complete(self._fitting(X, y, sample_weight))
 
     def _fitting(self, X, y, sample_weight=None) -> Fitting:
+        refuse(f"{type(self).__name__} cannot be used", "what encodes a table is of own rows.")
         with unchanged_on_error(self):
             Z, y = self._fit_encoding(X), to_host(y)
             targets = self._targets(Z, y, sample_weight)

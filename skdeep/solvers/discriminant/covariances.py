@@ -7,6 +7,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from ...array_api import to_host
+from ...processes import refuse
 from .moments import of_class, total_scatter
 
 
@@ -66,14 +67,14 @@ def _standardised(reader, rows, weights, n, mean, scatter):
 
 def _sum_of_fourth_powers(reader, rows, weights, mean, scale):
     """Weighted sum over the rows of the fourth power of their standardised distance to the mean."""
-    xp, total = reader.backend.xp, 0.0
-    factor = 1.0 / scale
+    xp, factor = reader.backend.xp, 1.0 / scale
+    total = xp.zeros_like(mean[0])
     for chosen, w in reader.blocks(rows, weights):
         deviation = (reader.rows(chosen) - mean) * factor
         squared = xp.sum(deviation * deviation, axis=1)
         squared = squared * squared
         total = total + xp.sum(squared if w is None else squared * reader.place(w))
-    return total
+    return reader.backend.sum(total)
 
 
 def identity_like(xp, matrix):
@@ -83,6 +84,7 @@ def identity_like(xp, matrix):
 
 def estimated(reader, estimator, labels, priors, rows, weights, total: bool):
     """The same two covariances by a covariance estimator of scikit-learn's kind, on the host."""
+    refuse("covariance_estimator cannot be used", "it needs all rows: choose shrinkage instead.")
     X = to_host(reader.X if rows is None else reader.X[rows])
     X = X.toarray() if sp.issparse(X) else X
     of = labels if rows is None else labels[rows]

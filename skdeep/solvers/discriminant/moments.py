@@ -207,9 +207,14 @@ def class_moments(reader, y, n_classes: int, sets: RowSets, each_class: bool) ->
         ]
     members = reader.place(sets.members)
 
-    sparse = sp.issparse(X) and X.nnz < SPARSE_DENSITY * X.shape[0] * X.shape[1]
-    origin = np.zeros((n_classes, X.shape[1])) if sparse else _first_origin(X, y, n_classes)
+    processes = backend.processes
+    n_nonzero, n = processes.total(np.array([X.nnz if sp.issparse(X) else 0, X.shape[0]]))
+    sparse = sp.issparse(X) and n_nonzero < SPARSE_DENSITY * n * X.shape[1]
+    origin = np.zeros((n_classes, X.shape[1]))
+    if not sparse:
+        origin = _common_origin(processes, _first_origin(X, y, n_classes), y)
     sums = (_sparse_sums if sparse else _dense_sums)(reader, y, origin, groups, len(sets.parts))
+    sums = [backend.sum(each) for each in sums]
     moments, share = _centre(xp, *(_combine(xp, members, s) for s in sums), reader.place(origin))
     cancels = backend.to_numpy(share) < LEAST_SHARE
     if cancels.any():
@@ -220,6 +225,7 @@ def class_moments(reader, y, n_classes: int, sets: RowSets, each_class: bool) ->
         ]
         origin = np.where(cancels, common, origin)
         sums = _dense_sums(reader, y, origin, groups, len(sets.parts))
+        sums = [backend.sum(each) for each in sums]
         moments, _ = _centre(xp, *(_combine(xp, members, s) for s in sums), reader.place(origin))
     return moments
 
@@ -320,6 +326,15 @@ def _first_origin(X, y, n_classes):
             few = to_host(X[order[start : stop : -((start - stop) // SAMPLE)]])
             few = few.toarray() if sp.issparse(few) else few
             origin[k] = np.partition(few, len(few) // 2, axis=0)[len(few) // 2]
+    return origin
+
+
+def _common_origin(processes, origin, y):
+    """The origin of each class in the first process that has rows of it."""
+    if processes.size == 1:
+        return origin
+    for known, other in reversed(processes.gather((np.unique(y), origin))):
+        origin[known] = other[known]
     return origin
 
 

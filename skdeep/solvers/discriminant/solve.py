@@ -92,7 +92,8 @@ def _is_thin(problem: Problem, sets) -> bool:
     """Whether svd can do without matrices of shape (p, p): there are fewer rows than features."""
     n, p = problem.X.shape
     return (
-        problem.options["rule"] == "svd"
+        problem.n_rows == n  # those of other processes are not at hand
+        and problem.options["rule"] == "svd"
         and problem.states is None
         and not problem.options["store_covariance"]
         and not np.any(problem.hyper["shrinkage"] > 0)
@@ -326,6 +327,8 @@ def _tall_axes(reader, labels, moments, rows, weights, std):
         w = np.ones(x.shape[0]) if w is None else w
         x = x * reader.place(np.sqrt(w / n))[:, None]
         R = xp.linalg.qr(x if R is None else xp.concat([R, x])).R
+    if backend.processes.size > 1:
+        R = xp.linalg.qr(backend.joined(R)).R
     return _ascending(xp, R)
 
 

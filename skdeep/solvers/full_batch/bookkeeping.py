@@ -27,9 +27,9 @@ FULL_BATCH = {"l2", "l2_intercept", "tol", "max_iter", "max_fun", "ftol"}
 OWN = ("models", "value", "best", "idle", "failed", "met", "moved", "error")
 
 
-def largest(X) -> float:
+def largest(backend, X) -> float:
     """The largest size of an entry."""
-    return float(max(X.max(), -X.min()))
+    return float(backend.largest(max(X.max(), -X.min())))
 
 
 class Run:
@@ -132,7 +132,7 @@ class Run:
     @cached_property
     def size(self) -> float:
         """The largest size of an entry of X; a pass over it."""
-        return largest(self.problem.X)
+        return largest(self.backend, self.problem.X)
 
     @property
     def scale(self) -> float:

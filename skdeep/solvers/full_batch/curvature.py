@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ...layers.dense import affine_backward
 from ...network import forward
 from ...overrides import chosen
@@ -50,10 +52,13 @@ class Centre(NamedTuple):
         one = xp.ones_like(decay[0, : X.shape[1]])
         if not net.intercept or bool(xp.any(decay[:, net.n_weights :] > 0)):
             return cls(xp.zeros_like(one), one)
-        mean = sum(xp.sum(rows, axis=0) for _, rows in row_blocks(X, X.shape[1])) / X.shape[0]
+        backend, n = objective.backend, objective.backend.processes.total(X.shape[0])
+        mean = sum(xp.sum(rows, axis=0) for _, rows in row_blocks(X, X.shape[1]))
+        mean = backend.sum(mean) / n
         largest = xp.zeros_like(mean)
         for _, rows in row_blocks(X, X.shape[1]):
             largest = xp.maximum(largest, xp.max(xp.abs(rows - mean), axis=0))
+        largest = backend.largest(largest)
         rounding = MIN_ROWS * float(xp.finfo(mean.dtype).eps) * xp.abs(mean)
         return cls(mean, xp.where(largest > rounding, one, 0.0))
 
@@ -142,6 +147,7 @@ def hessian(objective: LinearObjective, point: Point, centre: Centre | None = No
     pairs = [(i, j) for i in range(k) for j in range(i + 1)]
     h = xp.stack([chosen(xp, net.loss.hessian)(xp, predicted, w, i, j) for i, j in pairs], axis=1)
     H = gram(xp, X, xp.reshape(h, (M * len(pairs), X.shape[0])), net.intercept, centre)
+    H = objective.backend.sum(H)
     q = H.shape[-1]
     if k > 1:
         H = xp.reshape(H, (M, len(pairs), q, q))
@@ -153,9 +159,10 @@ def hessian(objective: LinearObjective, point: Point, centre: Centre | None = No
     return H + decay[:, :, None] * xp.eye(q * k, dtype=decay.dtype, device=decay.device)
 
 
-def significant_rows(xp, h, share):
+def significant_rows(backend, h, share):
     """Rows whose curvature (n,) is above a share of the mean: what the others have is less."""
-    return xp.nonzero(h >= share * xp.mean(h))[0]
+    mean = backend.sum(backend.xp.sum(h)) / backend.processes.total(h.shape[0])
+    return backend.xp.nonzero(h >= share * mean)[0]
 
 
 class Products(NamedTuple):
@@ -182,12 +189,14 @@ class Products(NamedTuple):
     @classmethod
     def at(cls, objective: LinearObjective, point: Point) -> "Products":
         xp, net, data = objective.xp, objective.net, objective.data
+        backend, processes = objective.backend, objective.backend.processes
         predicted = chosen(xp, net.loss.predict)(xp, point.raw)
         h = diagonal(xp, net.loss, predicted, xp.abs(data.w))
-        rows = significant_rows(xp, xp.max(h, axis=(0, 1)), 0.01)
+        rows = significant_rows(backend, xp.max(h, axis=(0, 1)), 0.01)
         # Gathering rows costs about as much as a product with them.
         X, w, predicted = data.X, data.w, xp.matrix_transpose(predicted)
-        if rows.shape[0] < 0.7 * X.shape[0]:
+        kept, all_rows = processes.total(np.array([rows.shape[0], X.shape[0]])).tolist()
+        if kept < 0.7 * all_rows:
             predicted = xp.take(predicted, rows, axis=2)
             w = w if w.shape[1] == 1 else xp.take(w, rows, axis=1)
         else:
@@ -219,7 +228,8 @@ class Products(NamedTuple):
         parts = [xp.reshape(affine_backward(xp, self.X, dz), (v.shape[0], -1))]
         if net.intercept:
             parts.append(xp.sum(dz, axis=-2))
-        return xp.astype(xp.concat(parts, axis=1), v.dtype) * unit * size * size_w + decay * v
+        Hv = xp.astype(xp.concat(parts, axis=1), v.dtype) * unit * size * size_w
+        return self.objective.backend.sum(Hv) + decay * v
 
 
 def _size(xp, x):
@@ -280,15 +290,15 @@ class BlockPreconditioner(NamedTuple):
         xp, net, (X, _, w, decay) = objective.xp, objective.net, objective.data
         (p, k), M = net.units, point.theta.shape[0]
         h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), xp.abs(w))
-        total = xp.sum(h, axis=2, keepdims=True)
+        backend, flat = objective.backend, xp.reshape(h, (M * k, -1))
+        total, mean = backend.sums(xp.sum(h, axis=2, keepdims=True), flat @ X)
         tiny = float(xp.finfo(total.dtype).smallest_normal)
-        flat = xp.reshape(h, (M * k, -1))
-        mean = xp.reshape(flat @ X, (M, k, p)) / xp.clip(total, min=tiny)
+        mean = xp.reshape(mean, (M, k, p)) / xp.clip(total, min=tiny)
         if not net.intercept:
             mean = xp.zeros_like(mean)
         l2 = decay[:, :1]
         if p <= MAX_FEATURES:
-            parts = [_block(xp, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
+            parts = [_block(backend, X, flat[i, :], mean[i // k, i % k, :]) for i in range(M * k)]
             diagonals, blocks = (xp.stack(part) for part in zip(*parts, strict=True))
             rounding = 1.0 if hasattr(X, "toarray") else MIN_ROWS * float(xp.finfo(h.dtype).eps)
             spread = xp.reshape(diagonals, (M, k, p))
@@ -299,7 +309,7 @@ class BlockPreconditioner(NamedTuple):
             basis, _ = inverse_root(xp, blocks, float(xp.finfo(blocks.dtype).eps) ** 0.5)
         else:
             centre = total * mean * mean
-            spread = xp.reshape(weighted_squares(flat, X), (M, k, p)) - centre
+            spread = xp.reshape(backend.sum(weighted_squares(flat, X)), (M, k, p)) - centre
             scale, basis = _scale(xp, spread, centre, l2[..., None]), None
         if not net.intercept:
             return cls(basis, scale, mean, None, shift_invariant(net))
@@ -350,34 +360,32 @@ def weighted_squares(weights, X):
     )
 
 
-def _block(xp, X, h, mean):
+def _block(backend, X, h, mean):
     """Diagonal (p,) and, in float32, unit-diagonal form (p, p) of the Gram matrix under weights h.
 
     It goes by the rows that carry nine tenths of the curvature, or every so many of them: for a
     preconditioner twice as many rows as features will do.
     """
-    n, p = X.shape
-    rows = significant_rows(xp, h, 0.1)
-    half = xp.float32
-    if rows.shape[0] == 0:
-        zeros = xp.zeros((p, p), dtype=half, device=h.device)
-        return xp.zeros((p,), dtype=h.dtype, device=h.device), zeros
+    xp, p, half = backend.xp, X.shape[1], backend.xp.float32
+    rows = significant_rows(backend, h, 0.1)
     h = xp.take(h, rows)[:, None]
-    step = max(1, rows.shape[0] // (2 * p))
+    shares = backend.processes.shares(rows.shape[0])
+    some = shares.every(max(1, shares.total // (2 * p)))
     if hasattr(X, "toarray"):
         X = X[rows]
         # Of these rows less the mean, which is that of all rows.
         square = X.multiply(X).T @ h - 2.0 * (X.T @ h) * mean[:, None]
-        diagonal = xp.clip(square[:, 0] + xp.sum(h) * mean * mean, min=0.0)
-        X = (X[::step].toarray() - mean) * xp.sqrt(h[::step, :])
+        diagonal = square[:, 0] + xp.sum(h) * mean * mean
+        X = (X[some].toarray() - mean) * xp.sqrt(h[some, :])
     else:
         diagonal = xp.zeros((p,), dtype=h.dtype, device=h.device)
         for cut in cuts(rows.shape[0], p):
             deviation = xp.take(X, rows[cut], axis=0) - mean
             diagonal = diagonal + h[cut, 0] @ (deviation * deviation)
-        X = (xp.take(X, rows[::step], axis=0) - mean) * xp.sqrt(h[::step, :])
-    some = xp.sum(X * X, axis=0)
-    X = xp.astype(X / xp.sqrt(xp.where(some > 0, some, 1.0)), half)
-    H = xp.matrix_transpose(X) @ X
-    missing = xp.astype((some == 0) & (diagonal > 0), half)
+        X = (xp.take(X, rows[some], axis=0) - mean) * xp.sqrt(h[some, :])
+    diagonal, squares = backend.sums(diagonal, xp.sum(X * X, axis=0))
+    diagonal = xp.clip(diagonal, min=0.0)
+    X = xp.astype(X / xp.sqrt(xp.where(squares > 0, squares, 1.0)), half)
+    H = backend.sum(xp.matrix_transpose(X) @ X)
+    missing = xp.astype((squares == 0) & (diagonal > 0), half)
     return diagonal, H + missing * xp.eye(p, dtype=half, device=H.device)

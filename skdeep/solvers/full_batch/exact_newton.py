@@ -17,7 +17,7 @@ CHEAP = 1e8
 
 def pays(problem: Problem) -> bool:
     """Whether a Hessian costs about as little as a few passes over the rows."""
-    n, P, k = problem.X.shape[0], problem.theta.shape[1], problem.net.units[1]
+    n, P, k = problem.n_rows, problem.theta.shape[1], problem.net.units[1]
     return P <= MAX_PARAMETERS and n * P * P * (k + 1) / (2 * k) <= CHEAP
 
 

@@ -57,22 +57,22 @@ def solve(backend, problem: Problem) -> Result:
     """
     if not problem.net.linear:
         return in_stages(backend, problem, [by_quasi_newton])
-    size = largest(problem.X)
+    size = largest(backend, problem.X)
     if size > limit(problem.dtype):
         return moderated(solve, backend, problem)
     if needs_double(backend, problem):
         return in_double(solve, backend, problem)
-    return in_stages(backend, problem, stages(problem, size), size)
+    return in_stages(backend, problem, stages(backend, problem, size), size)
 
 
-def stages(problem: Problem, size: float) -> list[Callable[[Run], None]]:
+def stages(backend, problem: Problem, size: float) -> list[Callable[[Run], None]]:
     """How a fit of linear models goes: each stage goes on from where those before have left them.
 
     ``size`` is the largest size of an entry of X.
     """
     if has_hessian(problem.net.loss) and exact_newton.pays(problem):
         return [by_exact_newton, in_turns]
-    if problem.dtype == "float64" and _large(problem) and _single_will_do(problem.X, size):
+    if problem.dtype == "float64" and _large(problem) and _single_will_do(backend, problem.X, size):
         return [in_single_precision, in_double_precision]
     return [in_turns]
 
@@ -198,7 +198,7 @@ def _handover(run: Run) -> int:
     They are two thirds of those that are left at most.
     """
     problem = run.problem
-    n, p = problem.X.shape[0], problem.net.units[0]
+    n, p = problem.n_rows, problem.net.units[0]
     gram = p * p // (6 * n) if p <= MAX_FEATURES else 0
     late = HANDOVER + gram + (HANDOVER_LARGE if _large(problem) else 0)
     left = (run.limits["max_iter"] - run.n_iter).min()
@@ -207,12 +207,12 @@ def _handover(run: Run) -> int:
 
 def _large(problem: Problem) -> bool:
     """Whether passes over the rows are what an iteration costs."""
-    return problem.X.shape[0] * problem.theta.shape[1] >= LARGE
+    return problem.n_rows * problem.theta.shape[1] >= LARGE
 
 
-def _single_will_do(X, size: float) -> bool:
+def _single_will_do(backend, X, size: float) -> bool:
     """Whether single precision tells rows apart well enough to begin in it."""
-    return 1e-30 < size < 1e30 and tells_apart(X, DEVIATIONS_AT_FIRST)
+    return 1e-30 < size < 1e30 and tells_apart(backend, X, DEVIATIONS_AT_FIRST)
 
 
 def _in_single(problem: Problem, size: float) -> Problem:
@@ -228,19 +228,26 @@ def _subsampled(backend, problem: Problem, space: Preconditioner):
     They do not count: a dozen of them take less than two over all rows. None where rows are few.
     There is no copy of all rows yet, and what the subsample takes is gone when there is.
     """
-    n = problem.X.shape[0]
-    stride = n // max(MIN_ROWS, 16 * problem.net.units[0])
+    n, processes = problem.X.shape[0], backend.processes
+    stride = problem.n_rows // max(MIN_ROWS, 16 * problem.net.units[0])
     n_iter = min(SUBSAMPLED, int(problem.hyper["max_iter"].min()))
     if stride < 3 or n_iter == 0 or problem.theta.any():
         return None
     weights = problem.row_weights()
     rows = np.arange(n) if weights.shape[1] == 1 else np.flatnonzero(weights.any(axis=0))
-    rows = rows[::stride]
+    rows = rows[processes.shares(len(rows)).every(stride)]
     weights = np.broadcast_to(weights, (weights.shape[0], n))[:, rows]
-    if not weights.any(axis=1).all():  # a model has none of these rows
+    if not np.all(processes.total(weights.any(axis=1))):  # a model has none of these rows
         return None
-    y = problem.y[..., rows, :]
-    part = replace(problem, X=problem.X[rows], y=y, weights=weights, rows=None, monitors=None)
+    part = replace(
+        problem,
+        X=problem.X[rows],
+        y=problem.y[..., rows, :],
+        weights=weights,
+        rows=None,
+        monitors=None,
+        elsewhere=processes.total(len(rows)) - len(rows),
+    )
     run = Run(backend, part)
     run.enter()
     if len(run.models) < run.n_models:

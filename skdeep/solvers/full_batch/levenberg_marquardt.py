@@ -110,14 +110,16 @@ def weighted(xp, net: Network, theta, data: Data, rows: slice):
     return J, xp.reshape(r, (theta.shape[0], -1))
 
 
-def linearise(backend, net: Network, theta, data: Data) -> tuple[Point, System]:
+def linearise(
+    backend, net: Network, theta, data: Data, n_rows: int | None = None
+) -> tuple[Point, System]:
     """Objective, gradient and first-order model at theta.
 
     With more residuals than parameters the Jacobian is formed a block of rows at a time, and only
-    its product with itself is kept.
+    its product with itself is kept. ``n_rows`` are those of all processes, if there are several.
     """
     xp, (M, P), n = backend.xp, theta.shape, data.X.shape[0]
-    N = n * net.units[-1]
+    N = (n_rows or n) * net.units[-1]
     step = n
     if N >= P:
         entries = JACOBIAN_ENTRIES if backend.device == "cpu" else DEVICE_JACOBIAN_ENTRIES
@@ -130,9 +132,14 @@ def linearise(backend, net: Network, theta, data: Data) -> tuple[Point, System]:
         if N >= P:
             product = J @ xp.matrix_transpose(J)
             A = product if A is None else A + product
+    squares, grad = backend.sums(squares, grad)
     decayed = data.decay * theta
     value = 0.5 * (squares + xp.sum(decayed * theta, axis=1))
-    return Point(theta, value, grad + decayed), System(A) if N >= P else System(None, J, r)
+    if N >= P:
+        system = System(backend.sum(A))
+    else:
+        system = System(None, backend.joined(J, axis=-1), backend.joined(r, axis=-1))
+    return Point(theta, value, grad + decayed), system
 
 
 def rescale(xp, system: System, data: Data, scale=None):
@@ -200,7 +207,7 @@ def objective(backend, net: Network, theta, data: Data):
     xp = backend.xp
     raw = forward(xp, net, theta, data.X)
     value, _ = chosen(xp, net.loss.value_and_grad)(xp, raw, data.y, data.w)
-    return value + 0.5 * xp.sum(data.decay * theta * theta, axis=1)
+    return backend.sum(value) + 0.5 * xp.sum(data.decay * theta * theta, axis=1)
 
 
 def step(run: Run, state: State) -> State:
@@ -232,7 +239,7 @@ def step(run: Run, state: State) -> State:
         theta = xp.where(taken[:, None], trial, point.theta)
         # The value that was compared, or rounding could make the curve rise.
         value = xp.where(taken, value, point.value)
-        point, system = linearise(backend, net, theta, data)
+        point, system = linearise(backend, net, theta, data, run.problem.n_rows)
         run.point = point._replace(value=value)
         scale = rescale(xp, system, data, scale)
     return State(system, scale, damping, growth)
@@ -280,7 +287,7 @@ def solve(backend, problem: Problem) -> Result:
 def start(run: Run) -> State:
     """The system where the models stand, and the first damping."""
     xp, (_, net, data) = run.xp, run.objective
-    run.point, system = linearise(run.backend, net, run.point.theta, data)
+    run.point, system = linearise(run.backend, net, run.point.theta, data, run.problem.n_rows)
     ones = xp.ones_like(run.point.value)
     return State(system, rescale(xp, system, data), FIRST_DAMPING * ones, 2.0 * ones)
 
@@ -294,7 +301,7 @@ def _check(problem: Problem) -> None:
     if problem.net.tied:
         raise ValueError("solver='lm' needs weights of each layer's own: tied_weights=False.")
     if memory(problem) > MAX_BYTES:
-        N, P = problem.X.shape[0] * problem.net.units[-1], problem.theta.shape[1]
+        N, P = problem.n_rows * problem.net.units[-1], problem.theta.shape[1]
         raise ValueError(
             f"solver='lm' would hold {memory(problem) / 2**30:.1f} GiB for a network of {P} "
             f"parameters and {N} targets: use smaller hidden_layer_sizes, or solver='lbfgs'."
@@ -303,7 +310,7 @@ def _check(problem: Problem) -> None:
 
 def memory(problem: Problem) -> float:
     """Bytes that one model works on."""
-    n, P, k = problem.X.shape[0], problem.theta.shape[1], problem.net.units[-1]
+    n, P, k = problem.n_rows, problem.theta.shape[1], problem.net.units[-1]
     N = n * k
     held = 3.0 * P * P if N >= P else 4.0 * N * P + 2.0 * N * N
     scores = n * (2.0 * sum(problem.net.units[1:]) + 2)

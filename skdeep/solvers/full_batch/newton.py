@@ -37,7 +37,7 @@ def solve(backend, problem: Problem) -> Result:
     ----------
     Nocedal & Wright (2006), Numerical Optimization, chapters 3 and 7.
     """
-    if largest(problem.X) > limit(problem.dtype):
+    if largest(backend, problem.X) > limit(problem.dtype):
         return moderated(solve, backend, problem)
     if needs_double(backend, problem):
         return in_double(solve, backend, problem)

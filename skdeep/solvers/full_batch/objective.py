@@ -75,12 +75,12 @@ def without_common_part(problem):
     return replace(problem, theta=(split - shift).reshape(theta.shape).astype(theta.dtype))
 
 
-def mean_weights(problem) -> np.ndarray:
+def mean_weights(backend, problem) -> np.ndarray:
     """Row weights that sum to one in each model, of shape (M, n), or (M, 1) if all weigh alike."""
     w = problem.row_weights()
     total = np.sum(w, axis=1, keepdims=True, dtype="float64")
-    if w.shape[1] == 1:
-        total = total * problem.X.shape[0]
+    even = problem.weights is None and problem.rows is None
+    total = total * problem.n_rows if even else backend.sum(total)
     return (w / total).astype(problem.dtype)
 
 
@@ -104,7 +104,7 @@ def load(backend, problem) -> Data:
     return Data(
         X=backend.asarray(problem.X, problem.dtype),
         y=y,
-        w=backend.asarray(mean_weights(problem), problem.dtype),
+        w=backend.asarray(mean_weights(backend, problem), problem.dtype),
         decay=backend.asarray(weight_decay(problem), problem.dtype),
     )
 
@@ -143,18 +143,19 @@ class LinearObjective(Objective):
         # A step of zero along any line.
         zero = xp.zeros_like(theta[:, 0])
         value, raw, dz, _ = loss_along(xp, self.net.loss, raw, raw, zero, y, w)
-        return self.point(theta, value + self.penalty(theta), raw, dz)
+        value, slope = self.backend.sums(value, self.slope(dz))
+        return Point(theta, value + self.penalty(theta), slope + self.data.decay * theta, raw)
 
     def penalty(self, theta):
         return 0.5 * self.xp.sum(self.data.decay * theta * theta, axis=1)
 
-    def point(self, theta, value, raw, dz) -> Point:
-        """The point of which the gradient ``dz`` with respect to the scores is known."""
+    def slope(self, dz):
+        """The gradient of the loss of these rows, from that with respect to the scores."""
         xp = self.xp
-        parts = [xp.reshape(affine_backward(xp, self.data.X, dz), (theta.shape[0], -1))]
+        parts = [xp.reshape(affine_backward(xp, self.data.X, dz), (dz.shape[0], -1))]
         if self.net.intercept:
             parts.append(xp.sum(dz, axis=-2))
-        return Point(theta, value, xp.concat(parts, axis=1) + self.data.decay * theta, raw)
+        return xp.concat(parts, axis=1)
 
     def line(self, point: Point, d) -> "LinearLine":
         return LinearLine(self, point, d)
@@ -185,6 +186,7 @@ class LinearLine:
             objective.data.y,
             objective.data.w,
         )
+        value, slope = objective.backend.sums(value, slope)
         self.last = (step, raw, dz)
         bend = step * self.penalty_curvature
         penalty = self.penalty + step * (self.penalty_slope + 0.5 * bend)
@@ -194,13 +196,15 @@ class LinearLine:
         """The point of the last step tried, where the objective was ``value``."""
         step, raw, dz = self.last
         theta = self.start.theta + step[:, None] * self.d
-        return self.objective.point(theta, value, raw, dz)
+        grad = self.objective.backend.sum(self.objective.slope(dz))
+        return Point(theta, value, grad + self.objective.data.decay * theta, raw)
 
     def moved(self) -> np.ndarray:
         """How far a step of one moves the scores of each model, relative to the largest, (M,)."""
-        xp = self.objective.xp
-        raw, change = (_largest(xp, x) for x in (self.start.raw, self.draw))
-        raw, change = (self.objective.backend.to_numpy(x).astype("float64") for x in (raw, change))
+        xp, backend = self.objective.xp, self.objective.backend
+        raw, change = backend.largest(
+            np.stack([backend.to_numpy(_largest(xp, x)) for x in (self.start.raw, self.draw)])
+        ).astype("float64")
         return change / np.where(raw > 0, raw, 1.0)
 
 
@@ -214,7 +218,11 @@ class NetworkObjective(Objective):
 
     def at(self, theta) -> Point:
         X, y, w, decay = self.data
-        value, penalty, grad = value_and_grad(self.xp, self.net, theta, X, y, w, decay[:, :1])
+        # Each process adds its part of the penalty.
+        l2 = decay[:, :1] / self.backend.processes.size
+        value, penalty, grad = self.backend.sums(
+            *value_and_grad(self.xp, self.net, theta, X, y, w, l2)
+        )
         # A copy: a backend's override may overwrite its gradient at the next call.
         return Point(theta, value + penalty, self.xp.asarray(grad, copy=True))
 

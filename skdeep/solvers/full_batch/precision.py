@@ -17,16 +17,18 @@ DEVIATIONS = 50.0
 SAMPLE = 1024
 
 
-def some_rows(X):
-    """Evenly spread rows, on the host."""
-    return to_host(X[:: max(1, X.shape[0] // SAMPLE), :])
+def some_rows(backend, X):
+    """Evenly spread rows of a dense X, on the host."""
+    shares = backend.processes.shares(X.shape[0])
+    own = to_host(X[shares.every(max(1, shares.total // SAMPLE)), :])
+    return backend.processes.joined(own)
 
 
-def tells_apart(X, deviations: float) -> bool:
+def tells_apart(backend, X, deviations: float) -> bool:
     """Whether float32 tells rows apart: no feature is so many of its deviations from zero."""
     if sparse.issparse(X):
         return True
-    some = some_rows(X)
+    some = some_rows(backend, X)
     mean = np.abs(some.mean(axis=0, dtype="float64"))
     deviation = some.std(axis=0, dtype="float64")
     varies = deviation > 1e-12 * mean
@@ -41,7 +43,7 @@ def needs_double(backend, problem: Problem) -> bool:
     """
     if problem.dtype == "float64" or not backend.has_double:
         return False
-    return pays(problem) or not tells_apart(problem.X, DEVIATIONS)
+    return pays(problem) or not tells_apart(backend, problem.X, DEVIATIONS)
 
 
 def solved_as(solve: Callable, backend, problem: Problem, back: Callable, **changes) -> Result:

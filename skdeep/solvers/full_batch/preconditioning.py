@@ -115,23 +115,26 @@ def _mean_squares(w, X) -> np.ndarray:
     return w @ (X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X)
 
 
-def _moments(X, w):
+def _moments(backend, X, w):
     """Mean (1, p) and centred second moment (p, p) of X under row weights (1, n) of sum one.
 
     Every so many rows will do where there are plenty. Correlations then shrink a little, which
     keeps directions that the sample hardly knows from looking flat, and a feature that it misses
     gets its variance.
     """
-    p = X.shape[1]
-    step, some, v = max(1, X.shape[0] // max(MIN_ROWS, 16 * p)), X, w
+    p, processes = X.shape[1], backend.processes
+    n = n_some = processes.total(X.shape[0])
+    step, some, v = max(1, n // max(MIN_ROWS, 16 * p)), X, w
     if step > 1:
-        used = np.flatnonzero(w[0, :])[::step]
-        some, v = X[used], w[:, used] / w[0, used].sum()
+        used = np.flatnonzero(w[0, :])
+        used = used[processes.shares(len(used)).every(step)]
+        some, v = X[used], w[:, used] / processes.total(w[0, used].sum())
+        n_some = processes.total(len(used))
     some = to_host(some)
-    mean = v @ some
-    if hasattr(X, "toarray") and some.nnz < 0.1 * some.shape[0] * p:
+    mean = backend.sum(v @ some)
+    if hasattr(X, "toarray") and processes.total(some.nnz) < 0.1 * n_some * p:
         weighted = some.multiply(v.T).tocsr()
-        second = (some.T @ weighted).toarray() - mean.T @ mean
+        second = backend.sum((some.T @ weighted).toarray()) - mean.T @ mean
     else:
         rows, second = np.sqrt(v.T), np.zeros((p, p))
         for start in range(0, some.shape[0], ROWS_AT_ONCE):
@@ -141,16 +144,17 @@ def _moments(X, w):
             block = block - mean
             block *= rows[start:stop, :]
             second += block.T @ block
+        second = backend.sum(second)
     if step == 1:
         return mean, second
     variance = np.diagonal(second)
     missed = variance <= 0
     if missed.any():
-        mean = mean_rows(w, X)
-        exact = (_mean_squares(w, X) - mean * mean)[0, :]
-        exact = np.where(exact > X.shape[0] * EPS * mean[0, :] ** 2, exact, 0.0)
+        mean = backend.sum(mean_rows(w, X))
+        exact = (backend.sum(_mean_squares(w, X)) - mean * mean)[0, :]
+        exact = np.where(exact > n * EPS * mean[0, :] ** 2, exact, 0.0)
         variance = np.where(missed, exact, variance)
-    share = p / some.shape[0]
+    share = p / n_some
     return mean, (1.0 - share) * second + np.diag(share * variance + np.where(missed, variance, 0))
 
 
@@ -191,13 +195,14 @@ def inverse_root(xp, H, jitter):
     return d[..., :, None] * xp.matrix_transpose(inverse), jitter
 
 
-def _pays(X, k) -> bool:
+def _pays(backend, X, k) -> bool:
     """Whether a Gram matrix costs less than the iterations that it saves."""
     if X.shape[1] > MAX_FEATURES:
         return False
     if hasattr(X, "toarray") and X.shape[1] > MAX_DENSE:
         entries = np.diff(X.indptr).astype("float64")
-        return bool(np.sum(entries * entries) <= 100 * k * np.sum(entries))
+        squares, entries = backend.sum(np.stack([np.sum(entries * entries), np.sum(entries)]))
+        return bool(squares <= 100 * k * entries)
     return True
 
 
@@ -231,27 +236,28 @@ def preconditioner(backend, problem) -> Preconditioner:
     net, X = problem.net, problem.X
     p, k = net.units
     # Coordinates are round for positive weights; the objective may have others too.
-    own = mean_weights(problem)
+    own = mean_weights(backend, problem)
     w = np.mean(np.abs(own), axis=0, keepdims=True, dtype="float64")
-    w = w / np.sum(w) if w.shape[1] > 1 else w
-    if w.shape[1] == 1:
-        w = np.full((1, X.shape[0]), 1.0 / X.shape[0])
+    if problem.weights is None and problem.rows is None:
+        w = np.full((1, X.shape[0]), 1.0 / problem.n_rows)
+    else:
+        w = w / backend.sum(np.sum(w))
     c, l2 = _curvature(backend, net.loss, k, problem.dtype), problem.hyper["l2"]
-    if _pays(X, k):
-        mean, second = _moments(X, w)
+    if _pays(backend, X, k):
+        mean, second = _moments(backend, X, w)
         if not net.intercept:
             second = second + mean.T @ mean
         values, squares, basis = _axes(second, mean[0, :])
         H = c * values + l2 * squares
     else:
-        mean, square = mean_rows(w, X), _mean_squares(w, X)
+        mean, square = backend.sum(mean_rows(w, X)), backend.sum(_mean_squares(w, X))
         variance = square - mean * mean if net.intercept else square
         basis, H = None, c * np.maximum(variance, 1e-6 * square) + l2
     scale = _limited(np, 1.0 / np.sqrt(np.where(H > 0, H, 1.0))[..., None], problem.dtype)
     if not net.intercept:
         mean = None
-    elif own.shape[1] > 1:
-        mean = mean_rows(own, X)  # each model's own
+    elif problem.weights is not None or problem.rows is not None:
+        mean = backend.sum(mean_rows(own, X))  # each model's own
     mean, basis, scale = (
         None if x is None else backend.asarray(x, problem.dtype) for x in (mean, basis, scale)
     )

@@ -138,9 +138,12 @@ def implicit_model(objective: LinearObjective, point: Point) -> Quadratic:
     operator = Products.at(objective, point)
     h = diagonal(xp, net.loss, chosen(xp, net.loss.predict)(xp, point.raw), w)
     (p, k), M = net.units, point.theta.shape[0]
-    parts = [xp.reshape(weighted_squares(xp.reshape(h, (M * k, -1)), X), (M, k, p))]
+    squares, total = objective.backend.sums(
+        weighted_squares(xp.reshape(h, (M * k, -1)), X), xp.sum(h, axis=2, keepdims=True)
+    )
+    parts = [xp.reshape(squares, (M, k, p))]
     if net.intercept:
-        parts.append(xp.sum(h, axis=2, keepdims=True))
+        parts.append(total)
     scale = xp.reshape(xp.matrix_transpose(xp.concat(parts, axis=2)), decay.shape) + decay
     unit = xp.where(scale > 0, scale, 1.0)
 
@@ -367,11 +370,11 @@ def solve(backend, problem: Problem) -> Result:
     Byrd, Chin, Nocedal & Oztoprak (2016), A family of second-order methods for convex
     l1-regularized optimization.
     """
-    if largest(problem.X) > limit(problem.dtype):
+    if largest(backend, problem.X) > limit(problem.dtype):
         return moderated(solve, backend, problem)
     if needs_double(backend, problem):
         return in_double(solve, backend, problem)
-    if far(problem):
+    if far(backend, problem):
         return centred(solve, backend, problem)
     run = _Run(backend, problem)
     run.enter()

@@ -25,7 +25,7 @@ def moderated(solve: Callable, backend, problem: Problem) -> Result:
     """
     X, k = backend.place(problem.X, problem.dtype), problem.net.units[1]
     top = limit(problem.dtype)
-    size = _column_sizes(X)
+    size = backend.largest(_column_sizes(X))
     unit = np.exp2(-np.ceil(np.log2(np.maximum(size.astype("float64") / top, 1.0))))
     unit = unit.astype(numpy_dtype(X))
     own = np.ones(problem.theta.shape[1])
@@ -47,7 +47,7 @@ def _column_sizes(X) -> np.ndarray:
     return to_host(xp.maximum(xp.max(X, axis=0), -xp.min(X, axis=0)))
 
 
-def far(problem: Problem) -> bool:
+def far(backend, problem: Problem) -> bool:
     """Whether features are far from zero and an intercept is free to take a shift of them up.
 
     A sparse X has none that are.
@@ -55,12 +55,12 @@ def far(problem: Problem) -> bool:
     hyper = problem.hyper
     bound = any(np.any(hyper.get(name, 0.0) > 0) for name in ("l2_intercept", "l1_intercept"))
     free = problem.net.intercept and not bound
-    return free and not tells_apart(problem.X, DEVIATIONS)
+    return free and not tells_apart(backend, problem.X, DEVIATIONS)
 
 
 def centred(solve: Callable, backend, problem: Problem) -> Result:
     """The solution of a linear problem by that of its rows around their mean."""
-    mean = some_rows(problem.X).mean(axis=0, dtype="float64").astype(problem.dtype)
+    mean = some_rows(backend, problem.X).mean(axis=0, dtype="float64").astype(problem.dtype)
     p, k = problem.net.units
 
     def shifted(theta, sign):

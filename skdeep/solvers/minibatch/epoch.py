@@ -74,7 +74,8 @@ class Epoch:
         xp, net = self.xp, self.net
         norms = [xp.sqrt(xp.sum(W * W, axis=_but_first(W))) for W in matrices(xp, net, grad)]
         hidden = hidden_layers(xp, net, self.stack.theta, X)
-        notes = xp.stack([*norms, *(_mean(xp, xp.abs(h), present) for h in hidden)], axis=1)
+        means = self.backend.sums(*(_mean(xp, xp.abs(h), present) for h in hidden))
+        notes = xp.stack([*norms, *means], axis=1)
         earlier = last is not None and self.notes is not None
         self.notes = xp.where(last, notes, self.notes) if earlier else notes
 

@@ -14,6 +14,7 @@ from ...problem import Problem, Result
 from ...regularization import names_of
 from .epoch import Epoch
 from .plan import Layout, Orders, optimizer_of
+from .shared import SharedLayout
 from .stack import Stack
 from .step import Step, load
 from .training import Clock, Trainings, finished, note_progress, say, scheduled
@@ -45,15 +46,21 @@ def _begin(problem: Problem) -> Trainings:
 class _Run:
     """The bookkeeping of a stack: who trains on, over which rows, and what the others came to."""
 
+    layout = Layout
+
     def __init__(self, backend, problem: Problem, whole: Whole):
         M = problem.n_models
+        if backend.processes.size > 1:
+            # Orders of rows and their weights are those of all processes.
+            weights = backend.processes.joined(problem.weights, axis=-1)
+            problem, self.layout = replace(problem, weights=weights), SharedLayout
         self.backend, self.problem, self.whole = backend, problem, whole
         self.trainings = _begin(problem)
         self.stack = Stack(backend, problem, self.trainings)
         self.data = load(backend, problem)
         held_out = problem.validation is not None
         self.validate = HeldOut(backend, problem, self.data.X) if held_out else None
-        rows = problem.rows or [np.arange(problem.X.shape[0])] * M
+        rows = problem.rows or [np.arange(problem.n_rows)] * M
         self.orders = Orders(problem, self.stack.models, rows)
         self.theta = np.empty(problem.theta.shape, problem.dtype)
         self.n_iter, self.loss = np.zeros(M, dtype=int), np.full(M, np.nan)
@@ -68,7 +75,7 @@ class _Run:
             check()
             self.orders.shuffle(self.stack.live)
             if self.step is None:
-                layout = Layout(self.backend, self.problem, self.stack.models, self.orders)
+                layout = self.layout(self.backend, self.problem, self.stack.models, self.orders)
                 self.step = Step(self.backend, self.problem, self.data, layout)
             self.epoch = Epoch(self.backend, self.problem, self.stack, self.step)
             places = np.flatnonzero(self.stack.live)

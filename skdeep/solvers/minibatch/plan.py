@@ -269,7 +269,7 @@ class Layout:
         order, S, t = self._stacked(), len(self.starts), step + self.made
         rates = self._scheduled("learning_rate_init", trainings, t)
         dropout = self._scheduled_dropout(trainings, t)
-        weighed = self.weighed or self._own_weights(order[self.orders.of_model])
+        weighed = self.weighed or self._own_weights(order)
         rows, keys = self._placed(order, t, trainings)
         if len(self.models) == 1 and not self.backend.captures:
             t, rates = t[:, 0, 0].tolist(), np.asarray(rates)[:, 0, 0].tolist()
@@ -316,7 +316,7 @@ class Layout:
     def _own_weights(self, order) -> dict[int, tuple]:
         """What follows from sample weights in each step."""
         given, weights = self.problem.weights, {}
-        for s, rows in enumerate(self._cut(order)):
+        for s, rows in enumerate(self._cut(order[self.orders.of_model])):
             own = given[self.models[:, None], rows] if given.ndim == 2 else given[rows]
             weights[s] = self._present(s) * own.astype(self.problem.dtype)
         return self._weighed(weights)

@@ -104,7 +104,8 @@ class Step:
     """
 
     def __init__(self, backend, problem: Problem, data: Data, layout: Layout):
-        self.xp, self.net, self.data, self.layout = backend.xp, problem.net, data, layout
+        self.backend, self.xp, self.net = backend, backend.xp, problem.net
+        self.data, self.layout = data, layout
         self.optimizer = chosen(self.xp, optimizer_of(problem).step)
         self.scale = problem.options["loss_scale"]
         self.captured = captured(self.xp, self)
@@ -138,6 +139,7 @@ class Step:
         value, penalty, grad, moments = backpropagate(
             xp, net, theta, X, y, batch.w, batch.l2, masks
         )
+        value, penalty, grad = self.backend.sums(value, penalty, grad)
         for one in regularizers:
             added = one.penalty(xp, net, theta, batch.per)
             if added is not None:

@@ -28,9 +28,9 @@ class Rows(NamedTuple):
     share : array of shape (M, n) or (1, n)
         Weights that sum to one, on the device.
     truth, weights : ndarrays of the same shapes
-        Targets and weights on the host.
-    counts : list of int
-        How many rows there are before those that pad.
+        Targets and weights on the host, of all processes.
+    counts : int array of shape (M,) or (1,)
+        How many rows there are before those that pad, of all processes.
     regularizers : list of Regularizer
         With the numbers of the models, on the device: they may undo what they have done to targets.
     """
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
     share: Any
     truth: np.ndarray
     weights: np.ndarray
-    counts: list
+    counts: np.ndarray
     regularizers: list
 
 
@@ -123,14 +123,16 @@ class HeldOut:
             for name, values in problem.hyper.items()
             if name.startswith("regularizer_")
         }
+        processes = backend.processes
+        total = processes.total(weights.sum(axis=1, keepdims=True))
         return Rows(
             self.X[id(each[0].X)],
             None if rows is None else backend.asarray(rows),
             backend.asarray(truth, dtype),
-            backend.asarray(weights / weights.sum(axis=1, keepdims=True), dtype),
-            truth,
-            weights,
-            counts,
+            backend.asarray(weights / total, dtype),
+            processes.joined(truth, axis=1),
+            processes.joined(weights, axis=1),
+            processes.total(np.array(counts)),
             put_together(problem.options.get("regularizers", ()), numbers),
         )
 
@@ -144,7 +146,8 @@ class HeldOut:
             X = X[0, ...] if shared and not hasattr(X, "toarray") else X
         raw = undone(xp, net, forward(xp, net, theta, X), held_out.regularizers)
         loss, _ = chosen(xp, net.loss.value_and_grad)(xp, raw, held_out.y, held_out.share)
-        return loss, chosen(xp, net.loss.predict)(xp, raw)
+        predicted = chosen(xp, net.loss.predict)(xp, raw)
+        return self.backend.sum(loss), self.backend.joined(predicted, axis=1)
 
     def _judge(self, models: tuple, losses, predicted) -> np.ndarray:
         """Losses and scores, (2, M), of the models."""
