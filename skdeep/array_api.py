@@ -8,17 +8,19 @@ device; else they are NumPy's.
 import copy
 from collections.abc import Callable
 from functools import partial, wraps
+from mmap import mmap
 
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
+from scipy.sparse import issparse
 from sklearn import config_context, get_config
 from sklearn.utils import assert_all_finite, validation
 
 from ._sklearn import _is_numpy_namespace, check_same_namespace, get_namespace_and_device, move_to
 
 __all__ = [
-    *("check_array", "follows_input", "is_torch_array", "mean_rows", "namespace_of", "numpy_dtype"),
-    *("staying", "to_host", "validate_data"),
+    *("check_array", "follows_input", "is_torch_array", "mapped", "mean_rows", "namespace_of"),
+    *("numpy_dtype", "staying", "to_host", "validate_data"),
 ]
 
 FITTING = ("fit", "partial_fit")
@@ -56,6 +58,14 @@ def numpy_dtype(X) -> np.dtype:
 def namespace_of(X):
     """That of a tensor, or NumPy for anything on the host."""
     return array_namespace(X) if is_torch_array(X) else np
+
+
+def mapped(X) -> bool:
+    """Whether the numbers of X are those of a file, and may be more than memory holds."""
+    array = X.data if issparse(X) else X
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap | mmap)
 
 
 def mean_rows(weights: np.ndarray, X):

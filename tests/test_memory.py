@@ -6,11 +6,15 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
+from threadpoolctl import threadpool_limits
 
+from skdeep.discriminant_analysis import LinearDiscriminantAnalysis
 from skdeep.linear_model import LogisticRegression, Perceptron
 from skdeep.model_selection import GridSearchCV
 from skdeep.neural_network import MLPClassifier
 from skdeep.solvers import get_solver
+from skdeep.solvers.full_batch import lbfgs, preconditioning
 from skdeep.stacking import stack
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -70,6 +74,45 @@ def test_a_memmap_stays_one(data, tmp_path):
     for model in (Perceptron(), MLPClassifier()):
         _, problem = next(model._fitting(X, y))
         assert np.shares_memory(problem.X, X)
+
+
+MAPPED = {
+    "lda": LinearDiscriminantAnalysis(),
+    "lbfgs": LogisticRegression(tol=1e-8),
+    "newton-cg": LogisticRegression(solver="newton-cg", tol=1e-8),
+    "sgd": LogisticRegression(solver="sgd", max_iter=2, random_state=0),
+    "network": MLPClassifier((8,), max_iter=2, random_state=0),
+    "perceptron": Perceptron(max_iter=2, random_state=0),
+}
+
+
+@pytest.mark.parametrize("model", MAPPED.values(), ids=MAPPED)
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+@pytest.mark.parametrize("engine", ["scikit-learn"], indirect=True)
+def test_rows_of_a_file_are_read_and_not_copied(engine, form, model, tmp_path, monkeypatch):
+    """Where an array in memory is copied in single precision, and sparse rows are squared."""
+    monkeypatch.setattr(preconditioning, "STORED_AT_ONCE", 2**16)
+    monkeypatch.setattr(preconditioning, "DEVICE_ENTRIES", 2**16)
+    monkeypatch.setattr(lbfgs, "LARGE", 2**17)
+    rng = np.random.RandomState(0)
+    X = rng.randn(30_000, 80)
+    y = (X[:, :5].sum(axis=1) + rng.randn(len(X)) > 0).astype(int)
+    if form == "dense":
+        rows = mapped(X, tmp_path)
+    else:
+        X[rng.uniform(size=X.shape) > 0.5] = 0.0
+        parts = sp.csr_matrix(X)
+        names = ("data", "indices", "indptr")
+        for name in names:
+            np.save(tmp_path / f"{name}.npy", getattr(parts, name))
+        read = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in names]
+        rows = sp.csr_matrix(tuple(read), shape=X.shape, copy=False)
+    with threadpool_limits(1):
+        assert share_allocated(clone(model), rows, y) < 0.5
+        in_memory = clone(model).fit(np.array(X) if form == "dense" else sp.csr_matrix(X), y)
+    scores = "predict_proba" if hasattr(model, "predict_proba") else "decision_function"
+    found, expected = (getattr(m, scores)(X[:50]) for m in (clone(model).fit(rows, y), in_memory))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 @compiled_loops

@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...array_api import mapped
 from ...layers.dense import affine_backward
 from ...network import forward
 from ...overrides import chosen
 from .objective import LinearObjective, Point, shift_invariant
-from .preconditioning import MAX_FEATURES, MIN_ROWS, ROWS_AT_ONCE, inverse_root
+from .preconditioning import MAX_FEATURES, MIN_ROWS, ROWS_AT_ONCE, inverse_root, stored_cuts
 
 # Numbers of rows that are kept as a Hessian needs them, from step to step: 2 MB.
 KEPT = 2**18
@@ -130,7 +131,10 @@ def gram(xp, X, h, intercept: bool, centre: Centre | None = None):
 
 
 def _sparse_gram(xp, X, h, intercept):
-    H = xp.stack([xp.asarray((X.T @ X.multiply(w[:, None]).tocsr()).toarray()) for w in h])
+    H = 0.0
+    for cut in stored_cuts(X, X.shape[0]):
+        Z, w = X[cut], h[:, cut]
+        H = H + xp.stack([xp.asarray((Z.T @ Z.multiply(v[:, None]).tocsr()).toarray()) for v in w])
     if not intercept:
         return H
     side = h @ X
@@ -196,13 +200,14 @@ class Products(NamedTuple):
         # Gathering rows costs about as much as a product with them.
         X, w, predicted = data.X, data.w, xp.matrix_transpose(predicted)
         kept, all_rows = processes.total(np.array([rows.shape[0], X.shape[0]])).tolist()
-        if kept < 0.7 * all_rows:
+        if kept < 0.7 * all_rows and not mapped(X):
             predicted = xp.take(predicted, rows, axis=2)
             w = w if w.shape[1] == 1 else xp.take(w, rows, axis=1)
         else:
             rows = xp.arange(X.shape[0], device=rows.device)
         size_X, size_w = _size(xp, X), _size(xp, w)
-        if X.dtype == xp.float32 and rows.shape[0] == X.shape[0] and 1e-15 < size_X < 1e15:
+        short = X.dtype == xp.float32 and rows.shape[0] == X.shape[0] and 1e-15 < size_X < 1e15
+        if short or (mapped(X) and X.dtype == xp.float64):  # no copy
             size_X = xp.ones_like(size_w)
         else:
             X = _single(xp, X, rows, size_X)
@@ -235,7 +240,7 @@ class Products(NamedTuple):
 def _size(xp, x):
     """The size of the largest entry, or one."""
     if hasattr(x, "toarray"):
-        return abs(x).max() or 1.0
+        return max(x.max(), -x.min()) or 1.0
     size = xp.maximum(xp.max(x), -xp.min(x))
     return xp.where(size > 0, size, 1.0)
 
@@ -353,7 +358,8 @@ def _scale(xp, spread, centre, l2):
 def weighted_squares(weights, X):
     """Weighted sums (M, p) of the squared features."""
     if hasattr(X, "toarray"):
-        return weights @ X.multiply(X).tocsr()
+        blocks = ((weights[:, cut], X[cut]) for cut in stored_cuts(X, X.shape[0]))
+        return sum(w @ Z.multiply(Z).tocsr() for w, Z in blocks)
     return sum(
         weights[:, start : start + rows.shape[0]] @ (rows * rows)
         for start, rows in row_blocks(X, X.shape[1])
@@ -372,11 +378,13 @@ def _block(backend, X, h, mean):
     shares = backend.processes.shares(rows.shape[0])
     some = shares.every(max(1, shares.total // (2 * p)))
     if hasattr(X, "toarray"):
-        X = X[rows]
-        # Of these rows less the mean, which is that of all rows.
-        square = X.multiply(X).T @ h - 2.0 * (X.T @ h) * mean[:, None]
+        square = 0.0
+        for cut in stored_cuts(X, len(rows)):
+            Z, v = X[rows[cut]], h[cut, :]
+            # Of these rows less the mean, which is that of all rows.
+            square = square + Z.multiply(Z).T @ v - 2.0 * (Z.T @ v) * mean[:, None]
         diagonal = square[:, 0] + xp.sum(h) * mean * mean
-        X = (X[some].toarray() - mean) * xp.sqrt(h[some, :])
+        X = (X[rows[some]].toarray() - mean) * xp.sqrt(h[some, :])
     else:
         diagonal = xp.zeros((p,), dtype=h.dtype, device=h.device)
         for cut in cuts(rows.shape[0], p):

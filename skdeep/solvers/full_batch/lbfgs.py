@@ -10,6 +10,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from ...array_api import mapped
 from ...losses import has_hessian
 from ...problem import Problem, Result
 from . import exact_newton, quasi_newton, truncated_newton
@@ -211,8 +212,8 @@ def _large(problem: Problem) -> bool:
 
 
 def _single_will_do(backend, X, size: float) -> bool:
-    """Whether single precision tells rows apart well enough to begin in it."""
-    return 1e-30 < size < 1e30 and tells_apart(backend, X, DEVIATIONS_AT_FIRST)
+    """Whether single precision tells rows apart well enough to begin in it, on a copy."""
+    return not mapped(X) and 1e-30 < size < 1e30 and tells_apart(backend, X, DEVIATIONS_AT_FIRST)
 
 
 def _in_single(problem: Problem, size: float) -> Problem:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import gen_batches
 
-from ...array_api import is_torch_array, mean_rows, to_host
+from ...array_api import is_torch_array, mapped, mean_rows, to_host
 from ...layers.dense import affine, affine_backward
 from ...losses import has_hessian
 from ...overrides import chosen
@@ -27,8 +27,9 @@ EPS = float(np.finfo("float64").eps)
 
 # Rows that are centred at once.
 ROWS_AT_ONCE = 2048
-# Entries of a tensor that are squared at once.
-DEVICE_ENTRIES = 2**24
+# Entries of a tensor, or of a file's rows, that are squared at once, and numbers of a sparse X that
+# are copied at once.
+DEVICE_ENTRIES, STORED_AT_ONCE = 2**24, 2**21
 
 
 class Preconditioner(NamedTuple):
@@ -108,11 +109,19 @@ def _curvature(backend, loss, k, dtype) -> float:
     return float(curvature[0, 0])
 
 
+def stored_cuts(X, n: int):
+    """Slices of n rows of a sparse X, of so many stored numbers that copies of them are small."""
+    return gen_batches(n, max(64, STORED_AT_ONCE * X.shape[0] // max(X.nnz, 1)))
+
+
 def _mean_squares(w, X) -> np.ndarray:
-    if is_torch_array(X):
+    if hasattr(X, "toarray"):
+        blocks = ((w[:, cut], X[cut]) for cut in stored_cuts(X, X.shape[0]))
+        return sum(v @ Z.multiply(Z).tocsr() for v, Z in blocks)
+    if is_torch_array(X) or mapped(X):
         cuts = gen_batches(X.shape[0], max(1, DEVICE_ENTRIES // X.shape[1]))
         return sum(mean_rows(w[:, cut], X[cut] * X[cut]) for cut in cuts)
-    return w @ (X.multiply(X).tocsr() if hasattr(X, "toarray") else X * X)
+    return w @ (X * X)
 
 
 def _moments(backend, X, w):
