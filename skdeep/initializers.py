@@ -2,7 +2,8 @@
 
 An initializer is ``(rng, fan_in, fan_out, activation) -> (W, b)``: weights of shape
 ``(fan_in, fan_out)`` and intercepts of shape ``(fan_out,)``, zero for all but scikit-learn's draw.
-``activation`` is the name of the layer's activation, or empty.
+``activation`` is the name of the layer's activation, or empty. An attribute ``output``, a function
+of the same arguments, is optional: it draws the last layer.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import RandomState
 
-__all__ = ["INITIALIZERS", "Normal"]
+__all__ = ["INITIALIZERS", "NTK", "Normal"]
 
 Initializer = Callable[[RandomState, int, int, str], tuple[np.ndarray, np.ndarray]]
 
@@ -52,6 +53,34 @@ class Normal:
 
     def __call__(self, rng: RandomState, fan_in: int, fan_out: int, activation: str):
         return rng.normal(0.0, self.scale, (fan_in, fan_out)), np.zeros(fan_out)
+
+
+@dataclass(frozen=True)
+class NTK:
+    """Weights of variance ``1 / fan_in`` and intercepts of variance one; the output begins at zero.
+
+    What the neural tangent parametrization (Jacot, Gabriel and Hongler, 2018) starts from, without
+    the function that it would start from.
+
+    References
+    ----------
+    A. Jacot, F. Gabriel, C. Hongler, "Neural tangent kernel: convergence and generalization in
+    neural networks", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeep.initializers import NTK
+    >>> W, b = NTK()(np.random.RandomState(0), 3, 2, "relu")
+    >>> W.shape, b.shape, NTK().output(np.random.RandomState(0), 2, 1, "relu")[1].tolist()
+    ((3, 2), (2,), [0.0])
+    """
+
+    def __call__(self, rng: RandomState, fan_in: int, fan_out: int, activation: str):
+        return rng.normal(0.0, fan_in**-0.5, (fan_in, fan_out)), rng.normal(size=fan_out)
+
+    def output(self, rng: RandomState, fan_in: int, fan_out: int, activation: str):
+        return np.zeros((fan_in, fan_out)), np.zeros(fan_out)
 
 
 def _normal(rng, variance, shape):
@@ -109,4 +138,5 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_uniform": he_uniform,
     "he_normal": he_normal,
     "orthogonal": orthogonal,
+    "ntk": NTK(),
 }

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from numpy import finfo
 
 from .activations import Activation as Entry
-from .layers import Activation, BatchNorm, Dense, Dropout, Layer, Parameter
+from .layers import Activation, BatchNorm, Dense, Dropout, Layer, Parameter, Scale
 from .layers.base import ROLES, RUNNING, Training, expanded, shapes_along
 from .layers.normalisation import EPSILON
 from .losses import LOSSES, Loss, exponential
@@ -185,6 +185,16 @@ class Network:
         kinds = "".join(letters.get(type(layer), "?") for layer in self.layers)
         plain = re.fullmatch("(o?da)*o?d", kinds) is not None
         return plain and not self.tied and len(self.input_shape) == 1
+
+    @cached_property
+    def unscaled(self) -> "Network | None":
+        """The plain network behind a scale of each input; None where this is no such network."""
+        kinds = [type(layer) for layer in self.layers]
+        if Scale not in kinds[:2] or self.tied:
+            return None
+        at = kinds.index(Scale)
+        rest = Network(self.layers[:at] + self.layers[at + 1 :], self.loss, self.input_shape)
+        return rest if rest.plain else None
 
     @cached_property
     def takes_matrices(self) -> bool:

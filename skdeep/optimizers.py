@@ -2,7 +2,8 @@
 
 ``step(xp, theta, grad, slots, t, lr, **hyper) -> (theta, slots)``: ``theta``, ``grad`` and slots
 have shape ``(M, P)``; the step count ``t`` (from 1), the learning rate ``lr`` and each
-hyper-parameter have shape ``(M, 1)`` or are numbers. A step owns its arrays and may work in place.
+hyper-parameter have shape ``(M, 1)`` or are numbers, and ``lr`` may have that of ``theta``. A step
+owns its arrays and may work in place.
 """
 
 from collections.abc import Callable

@@ -134,14 +134,17 @@ class Validation:
 
     ``rows`` picks rows of ``X``, or all of them if None; ``y`` (len(rows), k) and ``weights`` go
     with them, for solvers that compute a loss on them too. ``score`` takes predictions of the
-    shape (len(rows), k).
+    shape (len(rows), k); where it is None, minus that loss is the score. ``metric``, if there is
+    one, gives the same scores of many models, (M,), from ``y`` and predictions (M, n, k) and
+    weights (M, n), zero for rows that do not count; there may be one of each for all.
     """
 
     X: Any
     rows: np.ndarray | None
-    score: Callable[[np.ndarray], float]
+    score: Callable[[np.ndarray], float] | None = None
     y: np.ndarray | None = None
     weights: np.ndarray | None = None
+    metric: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .draws import Draws
 from .network import Network, of_role
-from .overrides import overridable
+from .overrides import chosen, overridable
 
 __all__ = [
     "L1",
@@ -53,6 +53,13 @@ class Regularizer:
     def target(self, xp, y):
         """The targets of a batch, (M, n, k), as the loss is to see them."""
         return y
+
+    def scores(self, xp, net: Network, raw):
+        """The scores (M, n, k) that predictions are made of, from those that training leads to.
+
+        Here what :meth:`target` does to targets may be undone.
+        """
+        return raw
 
     def penalty(self, xp, net: Network, theta, size):
         """What is added to the objective, (M,), and its gradient over the weights, (M, n_weights).
@@ -198,6 +205,11 @@ class LabelSmoothing(Regularizer):
     Parameters
     ----------
     amount : float
+        The share s of even odds in them.
+    undone : bool, default=False
+        Whether predictions are as of indicators that were not moved. Training on k smoothed classes
+        leads to probabilities ``q = (1 - s) p + s / k``; those predicted, and validated, are then
+        ``p = max((q - s / k) / (1 - s), s / (10 k))``, made to sum to one.
 
     References
     ----------
@@ -212,6 +224,7 @@ class LabelSmoothing(Regularizer):
     """
 
     amount: float
+    undone: bool = False
 
     def __post_init__(self):
         require(self, "amount", 0.0, BELOW_ONE, "in [0, 1)")
@@ -219,6 +232,20 @@ class LabelSmoothing(Regularizer):
     def target(self, xp, y):
         amount = self.amount[..., None]
         return y * (1.0 - amount) + amount / max(2, y.shape[-1])
+
+    def scores(self, xp, net, raw):
+        link = getattr(net.loss, "out_activation", "identity")
+        if not self.undone or link not in ("softmax", "logistic"):
+            return raw
+        amount = self.amount[..., None]
+        even, q = amount / max(2, raw.shape[-1]), chosen(xp, net.loss.predict)(xp, raw)
+
+        def log_p(q, even):
+            least = xp.maximum(0.1 * even, xp.asarray(xp.finfo(q.dtype).smallest_normal))
+            return xp.log(xp.maximum((q - even) / (1.0 - amount), least))
+
+        # The logits of each label by itself, whose opposite has the rest of the amount.
+        return log_p(q, even) - (0.0 if link == "softmax" else log_p(1.0 - q, amount - even))
 
 
 @dataclass(frozen=True)
@@ -257,6 +284,18 @@ class GaussianNoise(Regularizer):
 
     def input(self, xp, X, draws):
         return X + self.level[..., None] * draws.normal(X.shape[1:])
+
+
+def undoes(one: Regularizer) -> bool:
+    """Whether a regulariser has a say in predictions."""
+    return type(one).scores is not Regularizer.scores
+
+
+def undone(xp, net: Network, raw, regularizers: Sequence[Regularizer]):
+    """Scores without what the regularizers have done to targets."""
+    for one in regularizers:
+        raw = one.scores(xp, net, raw)
+    return raw
 
 
 def _numbers(entry) -> list[str]:

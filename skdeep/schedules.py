@@ -1,4 +1,6 @@
-"""Learning-rate schedules: pure functions of the progress; the training loop owns the counters.
+"""Schedules of a rate, of learning or of dropout: pure functions of the progress.
+
+The training loop owns the counters.
 
 A schedule is any ``(lr0, progress) -> lr``. Two attributes are optional: ``survives_plateau(rate)``
 says whether training goes on at a lower rate when progress stalls, and ``patience``, for how many
@@ -15,8 +17,10 @@ __all__ = [
     "SCHEDULES",
     "Adaptive",
     "Constant",
+    "CosLog",
     "Cosine",
     "Exponential",
+    "FlatCosine",
     "InvScaling",
     "OneCycle",
     "Plateau",
@@ -162,8 +166,63 @@ class Cosine:
     min_rate: float = 0.0
 
     def __call__(self, lr0, progress):
-        share = np.clip(progress.step / _planned(self, progress), 0.0, 1.0)
-        return _half_cosine(lr0, self.min_rate, share)
+        return _half_cosine(lr0, self.min_rate, _share(self, progress))
+
+
+@dataclass(frozen=True)
+class FlatCosine:
+    """The initial rate for a share of the planned steps, then half a cosine to zero.
+
+    Parameters
+    ----------
+    flat : float, default=0.5
+        That share, less than 1.
+
+    Examples
+    --------
+    >>> from skdeep.schedules import FlatCosine, Progress
+    >>> steps = (Progress(step, 0, 0, 0, total=100) for step in (0, 50, 75, 100))
+    >>> [round(float(FlatCosine()(0.2, progress)), 6) for progress in steps]
+    [0.2, 0.2, 0.1, 0.0]
+    """
+
+    flat: float = 0.5
+
+    def __post_init__(self):
+        _check(self, 0 <= self.flat < 1, "flat must be at least 0 and less than 1")
+
+    def __call__(self, lr0, progress):
+        share = (_share(self, progress) - self.flat) / (1.0 - self.flat)
+        return _half_cosine(lr0, 0.0, np.clip(share, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class CosLog:
+    """Cosines from zero to the initial rate and back, each twice as long as the one before.
+
+    ``lr0 / 2 * (1 - cos(2 * pi * log2(1 + (2 ** cycles - 1) * t)))``, where t goes from 0 to 1 over
+    the planned steps (Holzmüller, Grinsztajn and Steinwart, 2024).
+
+    Parameters
+    ----------
+    cycles : int, default=4
+
+    Examples
+    --------
+    >>> from skdeep.schedules import CosLog, Progress
+    >>> steps = (Progress(step, 0, 0, 0, total=15) for step in (0, 1, 3, 7, 15))
+    >>> [round(float(CosLog()(0.2, progress)), 6) for progress in steps]  # between its cycles
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+
+    cycles: int = 4
+
+    def __post_init__(self):
+        _check(self, self.cycles >= 1, "cycles must be at least 1")
+
+    def __call__(self, lr0, progress):
+        turns = np.log2(1.0 + (2.0**self.cycles - 1.0) * _share(self, progress))
+        return _half_cosine(0.0, lr0, 2.0 * turns)
 
 
 @dataclass(frozen=True)
@@ -217,6 +276,11 @@ def _half_cosine(start, end, share):
     return end + (start - end) * 0.5 * (1.0 + np.cos(np.pi * share))
 
 
+def _share(schedule, progress):
+    """How much of the planned steps is done, at most all."""
+    return np.clip(progress.step / _planned(schedule, progress), 0.0, 1.0)
+
+
 def _planned(schedule, progress):
     if progress.total is None:
         raise ValueError(f"{schedule} needs progress.total, the planned number of steps.")
@@ -239,4 +303,6 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "plateau": Plateau,
     "cosine": Cosine,
     "one_cycle": OneCycle,
+    "flat_cosine": FlatCosine,
+    "coslog4": CosLog,
 }

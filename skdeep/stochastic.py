@@ -39,7 +39,7 @@ CONSTRAINTS: dict = {
 # Parameters on which nothing depends that comes before the first epoch, but for random numbers.
 NUMBERS = frozenset(
     (*CONSTRAINTS, "alpha", "max_iter", "max_fun", "tol", "l1_ratio", "clip_norm", "max_norm")
-) | {"verbose", "random_state"}
+) | {"label_smoothing", "layer_rates", "dropout_schedule", "verbose", "random_state"}
 
 
 def is_stochastic(solver) -> bool:
@@ -157,9 +157,8 @@ def optimizer_hyper(estimator, net: Network, alpha: float) -> dict[str, np.ndarr
 def schedule(estimator):
     """The schedule of the learning rate: an entry of the table, or the user's own callable."""
     name = estimator.learning_rate
-    if callable(name):
-        return name
     if name in SGD_SCHEDULES and estimator.solver != "sgd":
         name = "constant"
-    numbers = {"power_t": estimator.power_t} if name == "invscaling" else {}
-    return SCHEDULES[name](**numbers)
+    if name == "invscaling":
+        return SCHEDULES[name](power_t=estimator.power_t)
+    return name if callable(name) else SCHEDULES[name]()

@@ -16,7 +16,8 @@ from sklearn.datasets import load_iris, make_classification, make_regression
 
 from skdeep.discriminant_analysis import LinearDiscriminantAnalysis as LDA
 from skdeep.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron
-from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
+from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor, TabularClassifier
+from skdeep.regularization import LabelSmoothing
 
 # Of 150 rows: unequal, in part of few rows, without some classes.
 SHARES = {2: [97, 53], 4: [50, 2, 41, 57]}
@@ -150,6 +151,18 @@ CASES = {
     "members": (net(MLPClassifier, n_members=3), shuffled, ()),
     "sparse rows": (full(MLPClassifier), sparse, ()),
     "early stopping": (net(MLPClassifier, early_stopping=True, max_iter=40), shuffled, ()),
+    "smoothing undone": (
+        net(
+            MLPClassifier,
+            early_stopping=True,
+            max_iter=20,
+            layer_rates="ntk",
+            n_members=2,
+            regularizers=[LabelSmoothing(0.1, undone=True)],
+        ),
+        shuffled,
+        ("sample_weight",),
+    ),
     "held out": (net(MLPRegressor, max_iter=20, early_stopping=True), numbers, ("X_val", "y_val")),
     "plateaus": (
         net(MLPRegressor, solver="sgd", learning_rate="adaptive", tol=1e-2, n_iter_no_change=2),
@@ -201,6 +214,11 @@ REFUSED = {
         "solver='liblinear'",
     ),
     "LogisticRegressionCV": (lambda X, y: LogisticRegressionCV().fit(X, y), "RegressionCV"),
+    "folds of members": (
+        lambda X, y: net(MLPClassifier, n_members=2, early_stopping="members").fit(X, y),
+        "early_stopping='members'",
+    ),
+    "tables": (lambda X, y: TabularClassifier().fit(X, y), "TabularClassifier"),
     "partial_fit": (lambda X, y: net(MLPClassifier).partial_fit(X, y, classes=y), "partial_fit"),
     "LDA.partial_fit": (lambda X, y: LDA().partial_fit(X, y, classes=y), "partial_fit"),
     "another C": (

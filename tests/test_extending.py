@@ -28,6 +28,7 @@ MOST_LINES = {
     "A regulariser": 12,
     "A layer": 25,
     "A schedule": 6,
+    "Rates by layer": 6,
     "An initializer": 6,
     "A backend with an override": 15,
     "A full-batch solver": 25,

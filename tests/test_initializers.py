@@ -19,6 +19,7 @@ VARIANCES = {
     "he_uniform": 2.0 / IN,
     "he_normal": 2.0 / IN,
     "orthogonal": 1.0 / IN,
+    "ntk": 1.0 / IN,
 }
 
 
@@ -34,7 +35,7 @@ def test_mean_and_variance(name):
     # four standard errors of 100,000 draws
     assert W.mean() == pytest.approx(0.0, abs=4 * sigma / np.sqrt(W.size))
     assert W.var() == pytest.approx(sigma**2, rel=4 * np.sqrt(2.0 / W.size))
-    assert (b == 0).all() == (name != "auto")
+    assert (b == 0).all() == (name not in ("auto", "ntk"))
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -55,7 +56,7 @@ def test_uniform_fills_its_bounds(name, bound):
     assert (W**4).mean() / W.var() ** 2 == pytest.approx(1.8, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["normal", "lecun_normal", "glorot_normal", "he_normal"])
+@pytest.mark.parametrize("name", ["normal", "lecun_normal", "glorot_normal", "he_normal", "ntk"])
 def test_normal_has_the_normal_kurtosis(name):
     W, _ = draw(name)
     assert (W**4).mean() / W.var() ** 2 == pytest.approx(3.0, rel=0.03)
@@ -86,6 +87,11 @@ def test_ten_layers_keep_the_scale(name, activation):
         h, _ = forward(np, h @ draw(name, 300, 300, seed=seed)[0])
     # He et al. keep that of the pre-activations: half of it comes through the ReLU.
     assert (h**2).mean() / before == pytest.approx(1.0, rel=0.5)
+
+
+def test_the_intercepts_of_ntk_are_standard_normal():
+    _, b = draw("ntk", 1, 100_000)
+    assert b.mean() == pytest.approx(0.0, abs=0.015) and b.var() == pytest.approx(1.0, rel=0.02)
 
 
 def test_normal_is_a_value():

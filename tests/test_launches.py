@@ -146,6 +146,8 @@ SQUARE = Activation(lambda xp, z: (z * z, z), square_backward)
 NETS = {
     "adam": {},
     "dropout": {"dropout": [0.2, 0.5]},
+    "dropout that moves": {"dropout": [0.2, 0.5], "dropout_schedule": "cosine"},
+    "rates by layer": {"layer_rates": "ntk"},
     "batch norm": {"batch_norm": True, "solver": "sgd"},
     "regularisers": {"clip_norm": 1.0, "max_norm": 3.0, "l1_ratio": 0.5, "solver": "rmsprop"},
     "activation of one's own": {"activation": SQUARE},

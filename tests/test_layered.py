@@ -25,6 +25,7 @@ from skdeep.layers import (
     LocallyConnected2D,
     MaxPool2D,
     Residual,
+    Scale,
 )
 from skdeep.neural_network import (
     Autoencoder,
@@ -70,6 +71,18 @@ def test_dense_layers_are_a_perceptron_of_many(params, backend):
     net = NetworkClassifier(layers, backend=backend, **SHORT, **params).fit(DIGITS, Y)
     same(net, mlp.fit(DIGITS, Y), rtol=1e-15)
     np.testing.assert_array_equal(net.predict_proba(DIGITS), mlp.predict_proba(DIGITS))
+
+
+def test_a_scale_of_each_input_is_learned(backend):
+    """One that cannot move is a plain network; one that can ends where a scaled X would begin."""
+    layers = [Scale(), Dense(6, "tanh")]
+    net = NetworkClassifier(layers, backend=backend, alpha=0.0, **SHORT).fit(DIGITS, Y)
+    (scale,) = net.scales_
+    assert scale.shape == (64,) and 0.005 < np.abs(scale - 1.0).max() < 0.1
+    folded = MLPClassifier(6, "tanh", **SHORT).fit(DIGITS, Y)
+    folded.coefs_ = [scale[:, None] * net.coefs_[0], net.coefs_[1]]
+    folded.intercepts_ = net.intercepts_
+    np.testing.assert_allclose(net.predict_proba(DIGITS), folded.predict_proba(DIGITS), rtol=1e-10)
 
 
 def test_without_layers_there_is_one_of_a_hundred():

@@ -19,6 +19,7 @@ from skdeep.layers import (
     LocallyConnected2D,
     MaxPool2D,
     Residual,
+    Scale,
 )
 from skdeep.layers.base import Training
 from skdeep.losses import LOSSES
@@ -53,6 +54,13 @@ SEQUENCES = {
                      Dense(2, None)]),
     "amidst": ((4,), [Dense(3, None), Dropout(), Activation("tanh"), Dense(2, None)]),
     "behind": ((4,), [Dense(3, "tanh"), Dense(2, None), Dropout()]),
+    "scale": ((6,), [Scale(), Dense(4, "tanh"), Dense(2, None)]),
+    "scale dropped": ((5,), [Scale(), Dropout(0.3), Dense(4, "tanh"), Dropout(0.5),
+                             Dense(3, "swish"), Dense(1, None)]),
+    "dropped scale": ((5,), [Dropout(0.3), Scale(), Dense(4, "tanh"), Dense(1, None)]),
+    "scale alone": ((5,), [Scale(), Dense(2, None)]),
+    "scales": ((4, 3, 2), [Scale(), Conv2D(2, 2, activation="tanh"), Scale(), Dropout(0.3),
+                           Dense(2, None)]),
     "dropped": ((4,), [Dropout(0.2), Dense(3, "tanh"), Dropout(0.5), Dense(2, None)]),
 }  # fmt: skip
 every = pytest.mark.parametrize("name", SEQUENCES)
@@ -219,6 +227,25 @@ def test_batch_norm_of_images_is_torch_s():
     np.testing.assert_allclose(to_input()[0], image.grad.numpy().transpose(0, 2, 3, 1), atol=1e-11)
     np.testing.assert_allclose(grads["running_mean"][0], x[0].mean(axis=(0, 1, 2)))
     np.testing.assert_allclose(grads["running_variance"][0], x[0].var(axis=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4, 2)])
+def test_a_scale_is_torch_s(shape):
+    rng, layer = np.random.RandomState(0), Scale()
+    x, scale, dy = rng.randn(M, N, *shape), rng.randn(M, *shape), rng.randn(M, N, *shape)
+    y, saved = layer.forward(np, {"scale": scale}, x)
+    leaves = [torch.tensor(array, requires_grad=True) for array in (x, scale)]
+    expected = leaves[0] * leaves[1][:, None]
+    np.testing.assert_array_equal(y, expected.detach().numpy())
+    expected.backward(torch.tensor(dy))
+    grads, to_input = layer.backward(np, {}, saved, dy)
+    np.testing.assert_allclose(to_input(), leaves[0].grad.numpy(), atol=1e-14)
+    np.testing.assert_allclose(grads["scale"], leaves[1].grad.numpy(), atol=1e-14)
+
+
+def test_a_scale_begins_at_one():
+    values = Scale().initial((3, 2), None)
+    np.testing.assert_array_equal(values["scale"], np.ones((3, 2)))
 
 
 # One as another with weights tied, as the courses derive convolution

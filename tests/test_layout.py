@@ -26,7 +26,7 @@ FILES = sorted((ROOT / "skdeep").rglob("*.py"))
 # package counts as one module; `__init__` is the package's own, with the public names.
 LAYERS = [
     {"version", "_sklearn", "overrides", "parameters"}
-    | {"activations", "losses", "initializers", "optimizers", "schedules"},
+    | {"activations", "losses", "initializers", "optimizers", "rates", "schedules"},
     {"processes"},
     {"distributed", "layers", "draws", "array_api"},
     {"network"},
@@ -38,6 +38,7 @@ LAYERS = [
     {"base"},
     {"callbacks"},
     {"fitting"},
+    {"preprocessing"},
     {"linear_model", "discriminant_analysis", "neural_network", "datasets"},
     {"model_selection"},
     {"__init__"},

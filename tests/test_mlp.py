@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +15,19 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeep import losses, network
+from skdeep import fit_many, losses, network
 from skdeep.activations import ACTIVATIONS, ELU, LeakyReLU
 from skdeep.backends import get_backend
 from skdeep.initializers import INITIALIZERS, Normal
-from skdeep.neural_network import MLPClassifier, MLPRegressor
+from skdeep.layers import Dense, Dropout
+from skdeep.neural_network import MLPClassifier, MLPRegressor, NetworkClassifier
 from skdeep.neural_network.parameters import OF_NUMBERS
 from skdeep.optimizers import OPTIMIZERS, Optimizer
-from skdeep.schedules import Cosine, Exponential, OneCycle, Plateau, Step
+from skdeep.rates import NTK, RATES
+from skdeep.regularization import LabelSmoothing
+from skdeep.schedules import Cosine, Exponential, FlatCosine, OneCycle, Plateau, Progress
+from skdeep.schedules import Step as StepSchedule
+from skdeep.solvers.minibatch.step import Step
 from skdeep.stochastic import STOCHASTIC_SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -64,6 +70,10 @@ def draw_ones(rng, fan_in, fan_out, activation):
     return np.full((fan_in, fan_out), 0.5), np.full(fan_out, 0.25 if activation == "relu" else 0.5)
 
 
+def by_depth(parameter):
+    return 0.5**parameter.layer
+
+
 def halve(lr0, progress):
     return lr0 * 0.5**progress.epoch + 0.0 * progress.step
 
@@ -85,9 +95,18 @@ def macro_recall(estimator, X, y):
 CLASSIFIERS = {
     "weight_init": {"weight_init": "he_normal"},
     "weight_init of one's own": {"weight_init": draw_ones, "dropout": 0.2},
+    "layer_rates": {"weight_init": "ntk", "layer_rates": "ntk"},
+    "layer_rates of one's own": {"layer_rates": by_depth, "solver": "sgd", "n_members": 2},
     "dropout": {"dropout": 0.3},
     "dropout per layer": {"dropout": [0.3, 0.0]},
     "dropout of the input": {"dropout": [0.2, 0.3, 0.1]},
+    "dropout_schedule": {"dropout": [0.3, 0.0], "dropout_schedule": "flat_cosine"},
+    "dropout_schedule of one's own": {
+        "dropout": 0.5,
+        "dropout_schedule": halve,
+        "n_members": 2,
+        "batch_norm": True,
+    },
     "batch_norm": {"batch_norm": True},
     "batch_norm and dropout": {"batch_norm": True, "dropout": 0.2},
     "label_smoothing": {"label_smoothing": 0.1},
@@ -97,7 +116,7 @@ CLASSIFIERS = {
     "class_weight": {"class_weight": {1: 3.0, 2: 0.5}},
     "hinge": {"loss": "hinge"},
     "squared_error": {"loss": "squared_error"},
-    "step": {"learning_rate": Step(2.0, 1)},
+    "step": {"learning_rate": StepSchedule(2.0, 1)},
     "plateau": {"learning_rate": "plateau", "solver": "sgd", "early_stopping": True},
     "cosine": {"learning_rate": "cosine"},
     "one_cycle": {"learning_rate": "one_cycle", "solver": "rmsprop"},
@@ -107,6 +126,8 @@ CLASSIFIERS = {
     "activations": {"activation": ["mish", ELU(0.5)]},
     "early_stopping": {"early_stopping": True, "scoring": "neg_log_loss"},
     "n_members": {"n_members": 3},
+    "members that hold out": {"n_members": 3, "early_stopping": "members"},
+    "smoothing undone": {"regularizers": [LabelSmoothing(0.1, undone=True)], "n_members": 2},
     "n_members with all": {
         "n_members": 2,
         "dropout": [0.1, 0.2, 0.0],
@@ -205,6 +226,7 @@ def test_warm_start_goes_on_from_the_weights(params):
     [
         {"dropout": [0.0, 0.0], "batch_norm": False},
         {"dropout": np.zeros(3)},
+        {"dropout_schedule": "coslog4"},
         {"clip_norm": 1e30, "max_norm": 1e30},
         {"class_weight": {0: 1.0, 1: 1.0, 2: 1.0}},
         {"weight_init": "auto", "label_smoothing": 0.0, "l1_ratio": 0.0},
@@ -273,7 +295,9 @@ def test_initial_weights(name, backend):
     rng, sizes = np.random.RandomState(0), (4, 7, 5, 3)
     coefs, intercepts = start(classifier(weight_init=name, backend=backend))
     for W, b, *fans in zip(coefs, intercepts, sizes, sizes[1:], strict=False):
-        W_drawn, b_drawn = INITIALIZERS[name](rng, *fans, "relu")
+        draw = INITIALIZERS[name]
+        draw = getattr(draw, "output", draw) if fans[1] == 3 else draw
+        W_drawn, b_drawn = draw(rng, *fans, "relu")
         np.testing.assert_allclose(W, W_drawn, rtol=1e-15, atol=1e-200)
         np.testing.assert_allclose(b, b_drawn, rtol=1e-15, atol=1e-200)
 
@@ -336,6 +360,99 @@ def test_l1_penalty_is_in_the_loss():
     weights = np.concatenate([W.ravel() for W in model.coefs_])
     penalty = 2.0 * (0.25 * np.abs(weights).sum() + 0.75 * 0.5 * (weights**2).sum()) / len(X)
     assert model.loss_ == pytest.approx(log_loss(Y, model.predict_proba(X)) + penalty)
+
+
+@pytest.mark.parametrize("factor", ["ntk", NTK(intercept=0.5), by_depth], ids=plain)
+@pytest.mark.parametrize("solver", ["adam", "sgd", "rmsprop", "adagrad"])
+def test_layer_rates_are_torch_s_parameter_groups(factor, solver, backend):
+    """Five steps on all rows, in torch with a group of its own for each array."""
+    torch = pytest.importorskip("torch")
+    steps = {"alpha": 0.0, "batch_size": len(X), "max_iter": 5, "activation": "tanh"}
+    own = {"momentum": 0.0, "nesterovs_momentum": False, "epsilon": 1e-3, "rho": 0.9}
+    begin = classifier(learning_rate_init=1e-300, **{**steps, "max_iter": 1}).fit(X, Y)
+    leaves, groups = [], []
+    for i, arrays in enumerate(zip(begin.coefs_, begin.intercepts_, strict=True)):
+        for role, array in zip(("weight", "intercept"), arrays, strict=True):
+            parameter = SimpleNamespace(role=role, shape=array.shape, layer=2 * i)
+            leaves.append(torch.tensor(array, requires_grad=True))
+            lr = 0.05 * RATES.get(factor, factor)(parameter)
+            groups.append({"params": [leaves[-1]], "lr": lr})
+    optimizer = {
+        "adam": torch.optim.Adam,
+        "sgd": torch.optim.SGD,
+        "rmsprop": lambda groups: torch.optim.RMSprop(groups, alpha=0.9, eps=1e-3),
+        "adagrad": lambda groups: torch.optim.Adagrad(groups, eps=1e-3),
+    }[solver](groups)
+    for t in range(1, 6):
+        for group in optimizer.param_groups if solver == "adam" else ():
+            group["eps"] = 1e-3 / (1 - 0.999**t) ** 0.5  # ours stands outside of a correction
+        h = torch.tensor(X)
+        for i in range(0, len(leaves), 2):
+            h = (torch.tanh(h) if i else h) @ leaves[i] + leaves[i + 1]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(h, torch.tensor(Y)).backward()
+        optimizer.step()
+    own |= {"solver": solver, "learning_rate_init": 0.05, "layer_rates": factor}
+    model = classifier(backend=backend, **own, **steps).fit(X, Y)
+    arrays = [*model.coefs_, *model.intercepts_]
+    for got, expected in zip(arrays, leaves[::2] + leaves[1::2], strict=True):
+        assert_close(got, expected.detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_a_schedule_of_dropout_that_stays_is_none(n_members, backend):
+    stays = classifier(dropout=[0.2, 0.4, 0.0], n_members=n_members, backend=backend)
+    moves = clone(stays).set_params(dropout_schedule=lambda rate, progress: rate)
+    np.testing.assert_array_equal(numbers(moves.fit(X, Y)), numbers(stays.fit(X, Y)))
+
+
+def test_a_schedule_of_dropout_at_zero_is_no_dropout(backend):
+    plain = classifier(shuffle=False, backend=backend)
+    never = clone(plain).set_params(dropout=0.5, dropout_schedule=lambda rate, _: 0.0 * rate)
+    np.testing.assert_array_equal(numbers(never.fit(X, Y)), numbers(plain.fit(X, Y)))
+
+
+def test_units_are_dropped_as_the_schedule_has_it(backend, monkeypatch):
+    """The zeros of the masks, counted; a layer's own dropout and a stack follow it too."""
+    shares, masks = [], Step.masks
+
+    def counted(step, batches):
+        found = masks(step, batches)
+        arrays = np.asarray(found[0])  # (S, M, n, units)
+        shares.extend((arrays == 0).mean(axis=(2, 3)))
+        return found
+
+    monkeypatch.setattr(Step, "masks", counted)
+    rates, schedule = (0.6, 0.3), FlatCosine(0.25)
+    fit_many(
+        [
+            NetworkClassifier(
+                [Dense(200, "tanh"), Dropout(rate)],
+                dropout_schedule=schedule,
+                max_iter=4,
+                batch_size=75,
+                random_state=0,
+                backend=backend,
+            )
+            for rate in rates
+        ],
+        X,
+        Y,
+    )
+    expected = [schedule(np.array(rates), Progress(i, 0, 0, 0, total=8)) for i in range(8)]
+    np.testing.assert_allclose(shares, expected, rtol=0, atol=5 * 0.5 / np.sqrt(75 * 200))
+
+
+def test_a_schedule_of_dropout_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"dropout_schedule must give rates in \[0, 1\)"):
+        classifier(dropout=0.5, dropout_schedule=lambda rate, _: 2.0 * rate).fit(X, Y)
+
+
+def test_an_initializer_may_have_its_own_for_the_output(backend):
+    model = classifier(weight_init="ntk", learning_rate_init=1e-300, max_iter=1, backend=backend)
+    model.fit(X, Y)
+    assert max(np.abs(model.coefs_[-1]).max(), np.abs(model.intercepts_[-1]).max()) < 1e-200
+    assert all(array.all() for array in (*model.coefs_[:-1], *model.intercepts_[:-1]))
 
 
 def test_label_smoothing_is_a_mixture_of_targets():
@@ -548,7 +665,7 @@ def test_classification_losses(loss, target, backend):
 @pytest.mark.parametrize(
     "schedule, rates",
     [
-        (Step(factor=2.0, every=2), [1, 1, 1 / 2, 1 / 2]),
+        (StepSchedule(factor=2.0, every=2), [1, 1, 1 / 2, 1 / 2]),
         (Exponential(0.5), [1, 1 / 2, 1 / 4, 1 / 8]),
         (halve, [1, 1 / 2, 1 / 4, 1 / 8]),
     ],
@@ -783,7 +900,9 @@ def test_lm_is_for_squared_errors():
     "params",
     [
         {"dropout": 0.1},
+        {"layer_rates": "ntk"},
         {"dropout": [0.0, 0.1]},
+        {"dropout_schedule": "cosine"},
         {"batch_norm": True},
         {"l1_ratio": 0.5},
         {"clip_norm": 1.0},
@@ -826,12 +945,15 @@ def test_adamw_has_no_l1():
     "params",
     [
         {"weight_init": "xavier"},
+        {"layer_rates": "mup"},
+        {"layer_rates": lambda parameter: -1.0},
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": [0.1]},
         {"dropout": [0.1, 0.1, 0.1, 0.1]},
         {"dropout": [0.1, 1.0]},
         {"dropout": [0.1, np.nan]},
+        {"dropout_schedule": "linear"},
         {"batch_norm": "yes"},
         {"label_smoothing": 1.0},
         {"label_smoothing": -0.1},

@@ -6,6 +6,7 @@ import pytest
 
 from skdeep.backends import get_backend
 from skdeep.optimizers import OPTIMIZERS
+from skdeep.overrides import chosen
 
 P, STEPS = 30, 50
 
@@ -163,3 +164,17 @@ def test_numpy_override_over_several_blocks(name):
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-10, atol=1e-13)
     for mine, want in zip(got[1], expected[1], strict=True):
         np.testing.assert_allclose(mine, want, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("space", ["generic", "numpy", "torch"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_parameter_may_have_its_own_rate(name, space):
+    """The gradient is that of each coordinate by itself, so that two descents make up a third."""
+    hyper = dict.fromkeys(OPTIMIZERS[name].hyper, 0.5)
+    namespace = xp if space == "generic" else get_backend(space).xp
+    step = chosen(namespace, OPTIMIZERS[name].step)
+    odd = np.arange(P) % 2 == 1
+    one, other = (descend(name, lr, namespace, step, **hyper) for lr in (0.01, 0.03))
+    rates = namespace.asarray(np.where(odd, 0.01, 0.03)[None])
+    both = descend(name, rates, namespace, step, **hyper)
+    np.testing.assert_allclose(both, np.where(odd, one, other), rtol=1e-12)

@@ -11,7 +11,9 @@ from skdeep.schedules import (
     Adaptive,
     Constant,
     Cosine,
+    CosLog,
     Exponential,
+    FlatCosine,
     InvScaling,
     OneCycle,
     Plateau,
@@ -39,6 +41,11 @@ def torch_rates(make, n):
     return rates
 
 
+def flat_cosine(s, o):
+    flat, cosine = s.ConstantLR(o, 1.0), s.CosineAnnealingLR(o, TOTAL - 30)
+    return s.SequentialLR(o, [flat, cosine], [30])
+
+
 def one_cycle(s, o, **numbers):
     return s.OneCycleLR(o, LR0, total_steps=TOTAL + 1, cycle_momentum=False, **numbers)
 
@@ -50,6 +57,7 @@ def one_cycle(s, o, **numbers):
         (Exponential(0.9), "epoch", None, lambda s, o: s.ExponentialLR(o, 0.9)),
         (Cosine(), "step", TOTAL, lambda s, o: s.CosineAnnealingLR(o, TOTAL)),
         (Cosine(0.01), "step", TOTAL, lambda s, o: s.CosineAnnealingLR(o, TOTAL, 0.01)),
+        (FlatCosine(0.3), "step", TOTAL, flat_cosine),
         (OneCycle(), "step", TOTAL + 1, one_cycle),
         (
             OneCycle(warmup=0.45, start_factor=10.0, end_factor=50.0),
@@ -58,7 +66,15 @@ def one_cycle(s, o, **numbers):
             lambda s, o: one_cycle(s, o, pct_start=0.45, div_factor=10.0, final_div_factor=50.0),
         ),
     ],
-    ids=["step", "exponential", "cosine", "cosine to 0.01", "one cycle", "slow one cycle"],
+    ids=[
+        "step",
+        "exponential",
+        "cosine",
+        "cosine to 0.01",
+        "flat cosine",
+        "one cycle",
+        "slow one cycle",
+    ],
 )
 def test_torch_has_the_same(schedule, counter, total, make):
     rates = [float(schedule(LR0, at(**{counter: i, "total": total}))) for i in range(TOTAL)]
@@ -101,6 +117,17 @@ def test_scikit_learns():
     assert not Adaptive().survives_plateau(1e-6)
 
 
+@pytest.mark.parametrize("cycles", [1, 2, 4])
+def test_coslog_doubles_its_cycles(cycles):
+    """Zero at the end of each cycle, the initial rate in its (geometric) middle."""
+    schedule, turns = CosLog(cycles), np.arange(2 * cycles + 1) / 2
+    shares = (2.0**turns - 1.0) / (2.0**cycles - 1.0)
+    rates = [float(schedule(LR0, at(step=share * TOTAL))) for share in shares]
+    np.testing.assert_allclose(rates, LR0 * (np.arange(2 * cycles + 1) % 2), atol=1e-12)
+    quarter = (2.0**0.25 - 1.0) / (2.0**cycles - 1.0)
+    assert float(schedule(LR0, at(step=quarter * TOTAL))) == pytest.approx(LR0 / 2)
+
+
 @every
 def test_a_whole_epoch_of_a_stack_at_once(name):
     """Steps (n_steps, M, 1), or (n_steps, 1, 1), and the rest (M, 1), as the loop asks for them."""
@@ -120,14 +147,14 @@ def test_a_whole_epoch_of_a_stack_at_once(name):
     assert rates.shape == (n_steps, 3, 1)
 
 
-@pytest.mark.parametrize("schedule", [Cosine(), OneCycle()], ids=repr)
+@pytest.mark.parametrize("schedule", [Cosine(), OneCycle(), FlatCosine(), CosLog()], ids=repr)
 def test_training_beyond_the_plan_stays_at_the_end(schedule):
     end = float(schedule(LR0, at(step=TOTAL)))
     assert end < 1e-4
     assert float(schedule(LR0, at(step=3 * TOTAL))) == pytest.approx(end, abs=1e-15)
 
 
-@pytest.mark.parametrize("schedule", [Cosine(), OneCycle()], ids=repr)
+@pytest.mark.parametrize("schedule", [Cosine(), OneCycle(), FlatCosine(), CosLog()], ids=repr)
 def test_without_a_plan_it_says_so(schedule):
     with pytest.raises(ValueError, match="planned number of steps"):
         schedule(LR0, at(total=None))
@@ -158,6 +185,8 @@ def test_schedules_are_values(name):
         (OneCycle, {"warmup": 1.0}),
         (OneCycle, {"start_factor": 0.0}),
         (OneCycle, {"end_factor": -1.0}),
+        (FlatCosine, {"flat": 1.0}),
+        (CosLog, {"cycles": 0}),
     ],
 )
 def test_numbers_out_of_range_are_refused(cls, numbers):

@@ -23,6 +23,7 @@ from skdeep.network import build
 from skdeep.neural_network import Autoencoder, MLPClassifier, MLPRegressor
 from skdeep.neural_network.base import BaseNetwork
 from skdeep.problem import Problem
+from skdeep.regularization import LabelSmoothing
 from skdeep.stacking import solve_many
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -162,14 +163,36 @@ def test_models_that_share_a_generator_draw_in_turn(backend):
     assert not np.array_equal(found.theta[0], found.theta[1])
 
 
-def test_rates_of_models_with_fewer_steps(backend):
+@pytest.mark.parametrize(
+    "scheduled",
+    [{"learning_rate": "cosine"}, {"dropout": 0.3, "dropout_schedule": "cosine"}],
+    ids=str,
+)
+def test_rates_of_models_with_fewer_steps(scheduled, backend):
     """In a stack with longer epochs a schedule over all steps is still that of the model alone."""
     model = MLPClassifier(
-        (5,), backend=backend, learning_rate="cosine", batch_size=50, max_iter=6,
-        learning_rate_init=0.05, random_state=0,
+        (5,), backend=backend, batch_size=50, max_iter=6, learning_rate_init=0.05, random_state=0,
+        **scheduled,
     )  # fmt: skip
     few = {"cv": KFold(2), "X": X[:201], "y": y[:201]}  # 100 rows are two batches, 101 are three
-    assert_same(*[search(model, **few, package=p) for p in (None, sklearn.model_selection)])
+    packages = (None, sklearn.model_selection)
+    assert_same(*[search(model, scoring="neg_log_loss", package=p, **few) for p in packages])
+
+
+def test_a_schedule_is_not_asked_for_steps_that_there_are_not(backend):
+    """Nor for those that only models with longer epochs make."""
+    shares = []
+
+    def line(rate, progress):
+        shares.append(np.max(progress.step / progress.total))
+        return rate * (1.0 - progress.step / progress.total)
+
+    model = MLPClassifier(
+        backend=backend, batch_size=50, dropout=0.3, dropout_schedule=line, **SHORT
+    )
+    folds = [(np.arange(n), np.arange(200, 300)) for n in (50, 200)]
+    search(model, cv=folds, error_score="raise")
+    assert 0.5 < max(shares) < 1.0
 
 
 # Validation and what is drawn first
@@ -185,8 +208,10 @@ def test_data_are_validated_once_a_fold(backend, model, seeds, monkeypatch):
         return validate(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model), "_validate_input", spy)
-    model = clone(model).set_params(backend=backend)
-    search(model, {"alpha": [1e-4, 1e-1], "random_state": seeds}, y=y.astype(float))
+    model = clone(model).set_params(backend=backend, dropout=0.5)
+    numbers = {"alpha": [1e-4, 1e-1], "layer_rates": [None, "ntk"]}
+    numbers |= {"dropout_schedule": ["constant", "flat_cosine"], "random_state": seeds}
+    search(model, numbers, y=y.astype(float))
     assert calls["validated"] == 3
 
 
@@ -216,6 +241,21 @@ FOLLOWING = {
     "solvers": ({"solver": "sgd"}, {"solver": "lbfgs"}, {"solver": "lbfgs", "alpha": 0.1}),
     "rates": ({"dropout": 0.5}, {"dropout": 0.2}, {"max_norm": 1.0}, {"clip_norm": 1.0}),
     "members": ({"n_members": 2}, {"n_members": 2, "alpha": 0.1}),
+    "folds": (
+        {"n_members": 2, "early_stopping": "members"},
+        {"n_members": 2, "early_stopping": "members", "alpha": 0.1},
+        {"n_members": 2, "early_stopping": "members", "random_state": 1},
+    ),
+    "layers": (
+        {"layer_rates": "ntk"},
+        {"dropout": 0.5},
+        {"dropout": 0.5, "dropout_schedule": "flat_cosine"},
+    ),
+    "smoothing": (
+        {"regularizers": [LabelSmoothing(0.2, undone=True)]},
+        {"regularizers": [LabelSmoothing(0.2, undone=True)], "alpha": 0.1},
+        {"regularizers": [LabelSmoothing(0.3, undone=True)]},
+    ),
 }
 
 
@@ -279,6 +319,17 @@ SCORED = {
     "strings": (MLPClassifier(**SHORT), {"y": np.array(["a", "b", "c"])[y]}),
     "labels": (MLPClassifier(**SHORT), {"y": LABELS}),
     "members": (MLPClassifier(n_members=2, **SHORT), {}),
+    "folds": (MLPClassifier(n_members=2, early_stopping="members", **SHORT), {}),
+    "smoothing undone": (
+        MLPClassifier(**SHORT),
+        {
+            "grid": {
+                "regularizers": [[LabelSmoothing(s, undone=True)] for s in (0.2, 0.4)],
+                "alpha": [1e-4, 1e-1],
+            },
+            "scoring": "neg_log_loss",
+        },
+    ),
     "integers": (MLPClassifier(**SHORT), {"X": (10 * X).astype(int)}),
     "shapes": (
         MLPClassifier(**SHORT),

@@ -71,6 +71,8 @@ class NumpyBackend(Backend):
 
     def forward(self, xp, net, theta, X):
         """Override of ``network.forward``: a block of rows at a time, activations in place."""
+        if net.unscaled is not None and not sp.issparse(X):
+            return self.forward(xp, net.unscaled, self._folded(net, theta), X)
         if sp.issparse(X) or not net.plain:
             return network.forward.__wrapped__(xp, net, theta, X)
         plan, n = _Plan(net, theta), X.shape[-2]
@@ -98,6 +100,8 @@ class NumpyBackend(Backend):
 
         The gradient it returns is overwritten by the next call.
         """
+        if net.unscaled is not None and not sp.issparse(X):
+            return self._scaled(xp, net, theta, X, y, w, l2, masks)
         if sp.issparse(X) or not net.plain:
             return network.backpropagate.__wrapped__(xp, net, theta, X, y, w, l2, masks)
         masks = [None if i is None or not masks else masks[i] for i in net.dropped]
@@ -121,11 +125,35 @@ class NumpyBackend(Backend):
 
     def hidden_layers(self, xp, net, theta, X):
         """Override of ``network.hidden_layers``, in the buffers of ``backpropagate``."""
+        if net.unscaled is not None and not sp.issparse(X):
+            return self.hidden_layers(xp, net.unscaled, self._folded(net, theta), X)
         if sp.issparse(X) or not net.plain:
             return network.hidden_layers.__wrapped__(xp, net, theta, X)
         plan = self._plan(net, theta, X.shape[-2])
         inputs, _ = self._pass(net, plan, X, [None] * len(plan.layers))
         return [h.mT for h in inputs[1:-1]]
+
+    def _folded(self, net, theta):
+        """The parameters behind a scale of each input, with the scales in the first weights."""
+        weights, scale = _first(net, theta)
+        folded = self.buffer("folded", theta[:, : -scale.shape[1]].shape, theta.dtype)
+        folded[...] = theta[:, : -scale.shape[1]]
+        _first(net, folded)[0][...] = weights * scale
+        return folded
+
+    def _scaled(self, xp, net, theta, X, y, w, l2, masks):
+        """``backpropagate`` behind a scale of each input: of products of weights, not of rows."""
+        weights, scale = _first(net, theta)
+        folded, p = self._folded(net, theta), scale.shape[1]
+        value, _, inner, _ = self.backpropagate(xp, net.unscaled, folded, X, y, w, 0.0 * l2, masks)
+        grad = self.buffer("scaled", theta.shape, theta.dtype)
+        grad[:, :-p] = inner
+        of_weights, of_scale = _first(net, grad)
+        np.vecdot(weights, of_weights, out=of_scale[..., 0])
+        of_weights *= scale
+        decay = l2 * theta[:, : net.n_weights]
+        grad[:, : net.n_weights] += decay
+        return value, 0.5 * np.vecdot(decay, theta[:, : net.n_weights]), grad, None
 
     def _pass(self, net, plan, X, masks):
         """Inputs of all layers and raw scores, units before rows; what the activations saved."""
@@ -244,6 +272,15 @@ class _Plan:
             layer.bind(W, b)
         self.decayed = theta[:, : self.decay.shape[1]]
         self.decayed_grad = self.grad[:, : self.decay.shape[1]]
+
+
+def _first(net, theta):
+    """Views of theta: the first weights ``(M, p, units)``, and what stands last, ``(M, p, 1)``.
+
+    Those are the scales of the inputs where theta has them.
+    """
+    p, units = net.unscaled.units[:2]
+    return theta[:, : p * units].reshape(len(theta), p, units), theta[:, -p:, None]
 
 
 def _views(net, theta):

@@ -66,6 +66,11 @@ def nesterov(xp, theta, grad, slots, t, lr, *, momentum):
     return theta, slots
 
 
+def _own(rate, block):
+    """The rates of a block of parameters, if each has its own."""
+    return rate[:, block] if np.ndim(rate) and rate.shape[1] > 1 else rate
+
+
 def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
     rate = lr * (1.0 - beta_2**t) ** 0.5 / (1.0 - beta_1**t)
     for start in range(0, theta.shape[1], CACHED_NUMBERS):
@@ -81,7 +86,7 @@ def adam(xp, theta, grad, slots, t, lr, *, beta_1, beta_2, epsilon):
         np.sqrt(v, out=g)
         g += epsilon
         np.divide(m, g, out=g)
-        g *= rate
+        g *= _own(rate, block)
         theta[:, block] -= g
     return theta, slots
 
@@ -101,7 +106,7 @@ def adagrad(xp, theta, grad, slots, t, lr, *, epsilon):
         np.sqrt(v, out=scratch)
         scratch += epsilon
         g /= scratch
-        g *= lr
+        g *= _own(lr, block)
         theta[:, block] -= g
     return theta, slots
 
@@ -117,7 +122,7 @@ def rmsprop(xp, theta, grad, slots, t, lr, *, rho, epsilon):
         np.sqrt(v, out=scratch)
         scratch += epsilon
         g /= scratch
-        g *= lr
+        g *= _own(lr, block)
         theta[:, block] -= g
     return theta, slots
 
@@ -139,7 +144,7 @@ def adadelta(xp, theta, grad, slots, t, lr, *, rho, epsilon):
         scratch *= 1.0 - rho
         u *= rho
         u += scratch
-        g *= lr
+        g *= _own(lr, block)
         theta[:, block] -= g
     return theta, slots
 

@@ -3,7 +3,7 @@
 from .base import ROLES, Layer, Parameter
 from .convolution import Conv1D, Conv2D, LocallyConnected2D
 from .dense import Activation, Dense, Flatten
-from .normalisation import BatchNorm, Dropout
+from .normalisation import BatchNorm, Dropout, Scale
 from .pooling import AveragePool2D, MaxPool2D
 from .residual import Residual
 
@@ -22,4 +22,5 @@ __all__ = [
     "MaxPool2D",
     "Parameter",
     "Residual",
+    "Scale",
 ]

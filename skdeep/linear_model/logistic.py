@@ -150,7 +150,7 @@ class LogisticRegression(CallbackSupportMixin, SparseCoefMixin, LinearClassifier
         mini-batch solvers.
 
     learning_rate : {'constant', 'invscaling', 'adaptive', 'step', 'exponential', 'plateau', \
-            'cosine', 'one_cycle'} or callable, default='constant'
+            'cosine', 'one_cycle', 'flat_cosine', 'coslog4'} or callable, default='constant'
         Schedule of the learning rate: a name, an instance of a class in ``skdeep.schedules``, or
         ``(lr0, progress) -> lr``. 'invscaling' and 'adaptive' act on 'sgd' alone.
 

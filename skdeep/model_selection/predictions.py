@@ -6,7 +6,6 @@ from math import prod
 import numpy as np
 
 from ..base import dtype_to_predict
-from ..network import predict
 from ..neural_network.base import averaged
 from ..neural_network.classifier import BaseNetworkClassifier
 from ..neural_network.regressor import BaseNetworkRegressor
@@ -66,6 +65,6 @@ def _of_a_kind(estimators, resident: Resident, rows) -> list[np.ndarray]:
     for start in range(0, len(estimators), step):
         some = estimators[start : start + step]
         theta = backend.asarray(np.concatenate([one._theta(net) for one in some]), dtype)
-        predicted = backend.to_numpy(predict(backend.xp, net, theta, X))
+        predicted = backend.to_numpy(first._of_each(backend, net, theta, X, dtype))
         found += [averaged(own) for own in np.split(predicted, len(some))]
     return found

@@ -4,5 +4,14 @@ from .autoencoder import Autoencoder
 from .classifier import MLPClassifier
 from .layered import NetworkClassifier, NetworkRegressor
 from .regressor import MLPRegressor
+from .tabular import TabularClassifier, TabularRegressor
 
-__all__ = ["Autoencoder", "MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]
+__all__ = [
+    "Autoencoder",
+    "MLPClassifier",
+    "MLPRegressor",
+    "NetworkClassifier",
+    "NetworkRegressor",
+    "TabularClassifier",
+    "TabularRegressor",
+]

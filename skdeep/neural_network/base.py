@@ -7,8 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn import config_context
-from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
@@ -27,14 +25,16 @@ from ..base import (
     warn,
 )
 from ..callbacks import open_checkpoint
-from ..initializers import INITIALIZERS
-from ..layers import Activation, BatchNorm, Dense, Layer
+from ..layers import Activation, Dense, Layer
 from ..layers.base import expanded
 from ..losses import LOSSES, Loss, identity
 from ..monitoring import watched
+from ..overrides import chosen
 from ..problem import Problem, Result, cancel
 from ..processes import active, refuse
-from ..regularization import Regularizer
+from ..rates import RATES
+from ..regularization import Regularizer, put_together, taken_apart, undoes, undone
+from ..schedules import SCHEDULES
 from ..solvers.minibatch.training import restarted, without_records
 from ..stochastic import STOCHASTIC_SOLVERS, column, decouples, is_stochastic, settings
 from .held_out import ScoredOnHeldOutRows
@@ -49,7 +49,15 @@ NORMS = {
 }
 
 # What only the mini-batch loop knows; the defaults leave it out.
-STOCHASTIC_ONLY = ("dropout", "batch_norm", "l1_ratio", *REGULARIZERS, "regularizers")
+STOCHASTIC_ONLY = (
+    "layer_rates",
+    "dropout",
+    "dropout_schedule",
+    "batch_norm",
+    "l1_ratio",
+    *REGULARIZERS,
+    "regularizers",
+)
 
 
 # The fitted attributes of parameters, by their role.
@@ -169,7 +177,7 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
     def _with_numbers(self, problem: Problem, incremental) -> Problem:
         """The problem with hyper-parameters and options, as the parameters say."""
         weights, rows = problem.weights, problem.rows
-        n_rows = active().total(problem.X.shape[0]) if rows is None else len(rows[0])
+        n_rows = active().total(problem.X.shape[0]) if rows is None else max(map(len, rows))
         if is_stochastic(self.solver):
             hyper, options = self._stochastic_settings(problem.net, n_rows, incremental)
         else:
@@ -267,10 +275,25 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         rates = [rate for layer in self._arranged(self._layers()) for rate in layer.rates]
         if any(rates):
             hyper["dropout"] = np.array([rates], dtype=float)
+            asked = self.dropout_schedule
+            if asked != "constant":
+                options["dropout_schedule"] = asked if callable(asked) else SCHEDULES[asked]()
+        if self.layer_rates is not None:
+            hyper["rate_factors"] = self._rate_factors(net)
         if self._loss() == "squared_error":
             # scikit-learn reports the squared error as a mean over outputs, not their sum.
             options["loss_scale"] = 1.0 / self.n_outputs_
-        return hyper, {**options, "early_stopping": self.early_stopping}
+        return hyper, {**options, "early_stopping": bool(self.early_stopping)}
+
+    def _rate_factors(self, net) -> np.ndarray:
+        """What the learning rates of the parameters are multiplied by, (1, P)."""
+        asked = self.layer_rates
+        factor = asked if callable(asked) else RATES[asked]
+        factors = [np.full(place.stop - place.start, factor(place)) for place in net.places]
+        factors = np.concatenate(factors, dtype=float)[None]
+        if not (np.isfinite(factors) & (factors >= 0)).all():
+            raise ValueError(f"layer_rates={asked!r} must give factors that are finite and >= 0.")
+        return factors
 
     def _regularizers(self) -> list[Regularizer]:
         """Those that the parameters ask for, beside the penalty."""
@@ -284,6 +307,12 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
                 )
         return [*(kind(number) for kind, number in asked.items() if number), *own]
 
+    def _undoing(self, backend, dtype) -> list[Regularizer]:
+        """Those that have a say in predictions, with their numbers on the backend."""
+        asked = self._regularizers()
+        kinds, numbers = taken_apart([one for one in asked if undoes(one)])
+        return put_together(kinds, {n: backend.asarray(v, dtype) for n, v in numbers.items()})
+
     def _dropout_rates(self, n_hidden: int) -> np.ndarray:
         """Rates of the input and each hidden layer."""
         if np.ndim(self.dropout) == 0:
@@ -295,73 +324,6 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
                 f"{n_hidden} hidden layers, and before them one for the input if wanted."
             )
         return rates if len(rates) == n_hidden + 1 else np.array([0.0, *rates])
-
-    def _initial_theta(self, net, rngs, X, sample_weight) -> np.ndarray:
-        """Parameters (n_members, P), each member's drawn by its own generator, layer by layer."""
-        thetas = []
-        for rng in rngs:
-            theta = self._drawn(net, rng)
-            if self.pretraining is not None:
-                weights = network.matrices(np, net, theta)
-                intercepts = network.of_role(np, net, theta, "intercept")
-                for i, (W, b) in enumerate(self._pretrain(net, X, sample_weight, rng)):
-                    weights[i][0], intercepts[i][0] = W, b
-            thetas.append(theta)
-        return np.concatenate(thetas)
-
-    def _drawn(self, net, rng) -> np.ndarray:
-        """Parameters (1, P) before any training."""
-        initializer = self.weight_init
-        initializer = initializer if callable(initializer) else INITIALIZERS[initializer]
-        views, taken_over = [], None
-        for layer, shape, name in zip(net.layers, net.shapes, self._names(net), strict=False):
-            drawn = []
-
-            def draw(fan_in, fan_out, name=name, drawn=drawn):
-                drawn.append(initializer(rng, fan_in, fan_out, name))
-                return drawn[-1]
-
-            values = layer.initial(shape, draw)
-            if isinstance(layer, BatchNorm) and taken_over is not None:
-                values["intercept"] = taken_over
-            taken_over = drawn[0][1] if len(drawn) == 1 else None
-            views.append({key: np.asarray(value)[None] for key, value in values.items()})
-        return network.join(np, net, views)
-
-    def _names(self, net) -> list[str]:
-        """The activation that each layer leads to, as initializers know it: by name, or not.
-
-        As in scikit-learn the output has the last one's.
-        """
-        functions = [one.function for one in net.layers if isinstance(one, Activation)]
-        functions.append(functions[-1] if functions else getattr(self, "activation", "relu"))
-        names, seen = [], 0
-        for layer in net.layers:
-            names.append(functions[seen] if isinstance(functions[seen], str) else "")
-            seen += isinstance(layer, Activation)
-        return names
-
-    def _pretrain(self, net, X, sample_weight, rng) -> list:
-        """Weights and intercepts of the hidden layers, from an autoencoder of the same units."""
-        hidden = [net.layers[layer] for layer, _ in net.weights[:-1]]
-        functions = [layer.function for layer in net.layers if isinstance(layer, Activation)]
-        dense = all(isinstance(layer, Dense) for layer in hidden)
-        if not (dense and hidden and len(hidden) == len(functions)):
-            raise ValueError(
-                "pretraining is for dense hidden layers, each with its activation: "
-                f"{self._shaped_by} names none, or others too."
-            )
-        coder = clone(self.pretraining).set_params(
-            hidden_layer_sizes=net.units[1:-1],
-            activation=functions[0] if len(set(functions)) == 1 else functions,
-        )
-        if coder.random_state is None:
-            coder.set_params(random_state=rng.randint(2**31))
-        # This fit has validated its own parameters only, and passes no judgement on the coder's.
-        with config_context(skip_parameter_validation=False):
-            self.pretraining_ = coder.fit(X, sample_weight=sample_weight)
-        n_hidden = len(functions)
-        return list(zip(coder.coefs_[:n_hidden], coder.intercepts_[:n_hidden], strict=True))
 
     def _weigh_classes(self, y, sample_weight, incremental):
         """Sample weights with those of the classes; regression has none."""
@@ -375,7 +337,7 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         if not result.interrupted:
             # Early stopping returns to the best weights, from before any divergence.
             require_finite([s["best_score"] for s in result.states] if early else result.loss)
-        for name in NORMS:  # of an earlier fit
+        for name in (*NORMS, "oof_prediction_", "oof_score_"):  # of an earlier fit
             vars(self).pop(name, None)
         vars(self).update(self._attributes(problem.net, result.theta))
         if network.may_overflow(problem.net, result.theta, entry):
@@ -405,7 +367,11 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         self.validation_scores_ = scores if held_out else None
         best = self._of_members([s["best_score"] for s in states])
         self.best_validation_score_ = best if early else None
-        if not (result.converged.all() or incremental or result.interrupted):
+        if self.early_stopping == "members" and problem.rows is not None:
+            vars(self).update(self._out_of_fold(backend, problem))
+        # Members without patience train as long as planned.
+        planned = self.early_stopping == "members" and np.isinf(self.n_iter_no_change)
+        if not (result.converged.all() or planned or incremental or result.interrupted):
             self._warn_not_converged(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet."
@@ -487,11 +453,18 @@ class BaseNetwork(Starting, ScoredOnHeldOutRows, CallbackSupportMixin, Model):
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return self._predicted(backend, X)
 
-    def _predicted(self, backend, X) -> np.ndarray:
-        """The same for validated rows."""
+    def _predicted(self, backend, X, members=slice(None)):
+        """The same for validated rows, by some of the members."""
         net, theta, rows = self._arrays(backend, X)
-        predicted = self._given(backend, X, network.predict(backend.xp, net, theta, rows))
-        return averaged(predicted)
+        dtype = dtype_to_predict(backend, X, self.coefs_[0])
+        predicted = self._of_each(backend, net, theta[members, :], rows, dtype)
+        return averaged(self._given(backend, X, predicted))
+
+    def _of_each(self, backend, net, theta, rows, dtype):
+        """Predictions (M, n, k) by networks like this one, for rows on the backend."""
+        raw = network.forward(backend.xp, net, theta, rows)
+        raw = undone(backend.xp, net, raw, self._undoing(backend, dtype))
+        return chosen(backend.xp, net.loss.predict)(backend.xp, raw)
 
     def _arrays(self, backend, X):
         """The network, its parameters and validated rows, on the backend."""

@@ -1,12 +1,13 @@
 """Rows that a network does not train on, but is scored on after each epoch."""
 
 import copy
+import warnings
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from ..base import canonical, to_host, warn
 from ..problem import Validation, cancel
@@ -78,48 +79,75 @@ class ScoredOnHeldOutRows:
     """Part of the networks: rows to validate on, given to ``fit`` or split off."""
 
     def _hold_out(self, X, y, sample_weight, incremental, X_val, y_val, rng):
-        """Training rows and the validation on others; None for all rows and for no validation."""
+        """Of each member the training rows and the validation on others.
+
+        None stands for all rows, and for no validation.
+        """
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: pass both or neither.")
         if X_val is not None:
             validation = self._given_validation(X_val, y_val)
             warn_of_another_scale(X, validation.X)
-            return None, validation
+            return None, [validation] * self.n_members
         if not (self.early_stopping and is_stochastic(self.solver)):
             return None, None
         if incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        # Where several processes fit together the split is of the rows of all.
-        processes, shares = active(), active().shares(X.shape[0])
-        rows, held_out = train_test_split(
-            np.arange(shares.total),
-            random_state=rng,
-            test_size=self.validation_fraction,
-            stratify=processes.joined(y) if is_classifier(self) and y.shape[1] == 1 else None,
-        )
+            raise ValueError(f"partial_fit does not support early_stopping={self.early_stopping!r}")
+        if self.early_stopping == "members":
+            refuse("early_stopping='members' cannot be used", "early_stopping=True can.")
+        splits = self._splits(y, rng)
+        each = [self._validation(X, y, sample_weight, held_out) for _, held_out in splits]
+        turns = [m % len(each) for m in range(self.n_members)]
+        return [splits[turn][0] for turn in turns], [each[turn] for turn in turns]
+
+    def _splits(self, y, rng) -> list:
+        """Rows to train on and others to validate on: one pair for all members, or folds.
+
+        Where several processes fit together the pair is of the rows of all.
+        """
+        rows = np.arange(active().total(len(y)))
+        classes = active().joined(y) if is_classifier(self) and y.shape[1] == 1 else None
+        if self.early_stopping != "members" or self.n_members == 1:
+            pair = train_test_split(
+                rows, random_state=rng, test_size=self.validation_fraction, stratify=classes
+            )
+            return [pair]
+        if is_classifier(self) and self._single_label:
+            classes = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+        return folds(classes, rows, self.n_members, rng)
+
+    def _validation(self, X, y, sample_weight, held_out) -> Validation:
         if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        held_out = shares.own(held_out)
+        held_out = active().shares(len(y)).own(held_out)
         weights = None if sample_weight is None else sample_weight[held_out]
         if weights is not None and cancel(weights):
             raise ValueError(
                 "The sample_weight of the validation set sums to zero: use another random_state."
             )
-        y = to_host(y[held_out])
-        score = self._scorer(X, held_out, self._truth(y), weights)
-        return rows, Validation(X=X, rows=held_out, y=y, weights=weights, score=score)
+        return self._scored(X, held_out, y[held_out], weights)
+
+    def _scored(self, X, rows, y, weights) -> Validation:
+        """The validation on rows of X (None for all), with targets and weights of their own."""
+        y = to_host(y)
+        own = {"X": X, "rows": rows, "y": y, "weights": weights}
+        if self.scoring is None and self.early_stopping == "members":
+            return Validation(**own)
+        score = self._scorer(X, rows, self._truth(y), weights)
+        return Validation(**own, score=score, metric=self._metric if self.scoring is None else None)
+
+    # The same as the default metric of a stack, from encoded targets; None where there is none.
+    _metric = None
 
     def _given_validation(self, X_val, y_val) -> Validation:
         checker = copy.copy(self)
         # A warm start needs all classes in the rows that train; these rows may lack some.
         checker.warm_start = False
         X_val, y = checker._validate_input(X_val, y_val, incremental=True, reset=False)
-        X_val, y = canonical(X_val), y.reshape(len(y), -1)
-        score = self._scorer(X_val, None, self._truth(y), None)
-        return Validation(X=X_val, rows=None, y=y, score=score)
+        return self._scored(canonical(X_val), None, y.reshape(len(y), -1), None)
 
     def _truth(self, y):
         """Targets as the scorer takes them, from encoded ones."""
@@ -147,3 +175,36 @@ class ScoredOnHeldOutRows:
             )
 
         return score
+
+    def _out_of_fold(self, backend, problem) -> dict:
+        """Predictions for the rows that members have held out, by those, and their score."""
+        X, n_seen = problem.X, np.zeros(len(problem.y))
+        predicted = np.zeros(problem.y.shape)
+        for m, held_out in enumerate(problem.validation):
+            predicted[held_out.rows] += self._predicted(backend, X[held_out.rows], slice(m, m + 1))
+            n_seen[held_out.rows] += 1
+        known = np.flatnonzero(n_seen)
+        with np.errstate(invalid="ignore"):
+            predicted /= n_seen[:, None]
+        weights = None if problem.weights is None else problem.weights[known]
+        score = self._scorer(X, known, self._truth(problem.y[known]), weights)
+        stand_in = knowing(self, predicted[known])
+        names = ("predict_proba", "decision_function", "predict")
+        shown = getattr(stand_in, next(name for name in names if hasattr(self, name)))(X[known])
+        whole = np.full((len(predicted), *shown.shape[1:]), np.nan, shown.dtype)
+        whole[known] = shown
+        return {"oof_prediction_": whole, "oof_score_": float(score(predicted[known]))}
+
+
+def folds(classes, rows, n: int, rng) -> list:
+    """n folds of the rows, or as many as leave two rows in each; ``classes`` spread over them."""
+    n = min(n, len(rows) // 2)
+    if n < 2:
+        raise ValueError(f"early_stopping='members' needs four rows, got n_samples={len(rows)}.")
+    kind = KFold
+    if classes is not None and np.unique(classes, return_counts=True)[1].max() >= n:
+        kind = StratifiedKFold
+    with warnings.catch_warnings():
+        # A class of few rows is in as many folds.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return list(kind(n, shuffle=True, random_state=rng).split(rows, classes))

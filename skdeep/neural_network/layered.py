@@ -161,7 +161,8 @@ class NetworkClassifier(OfLayers, BaseNetworkClassifier):
         Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
         ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
         progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
+        'one_cycle', 'flat_cosine', 'coslog4', or an instance from ``skdeep.schedules`` with its
+        own numbers.
     learning_rate_init : float, default=0.001
         Initial learning rate of the mini-batch solvers.
     power_t : float, default=0.5
@@ -185,9 +186,11 @@ class NetworkClassifier(OfLayers, BaseNetworkClassifier):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -213,11 +216,19 @@ class NetworkClassifier(OfLayers, BaseNetworkClassifier):
         How far indicators are moved towards even odds, in [0, 1).
     weight_init : str or callable, default='auto'
         Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', 'ntk', or
         ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    layer_rates : str, callable or None, default=None
+        Factors of the learning rate by layer: 'ntk' divides that of weights by the root of
+        ``fan_in`` and has factors for intercepts and scales (see ``skdeep.rates``), as goes with
+        ``weight_init='ntk'`` and 'adam'; or ``factor(parameter) -> float``. None is one rate for
+        all.
     dropout : float or array-like of rates, default=0.0
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing.
+    dropout_schedule : str or callable, default='constant'
+        Schedule of the rates of dropout, those of layers too: 'constant', 'flat_cosine' (the last
+        half of the planned epochs leads to zero), or any other of ``learning_rate``.
     batch_norm : bool, default=False
         Whether hidden layers are normalised over the batch before their activation.
     l1_ratio : float, default=0.0
@@ -299,9 +310,10 @@ class NetworkClassifier(OfLayers, BaseNetworkClassifier):
         random_state=None, tol=0.0001, verbose=False, warm_start=False, momentum=0.9,
         nesterovs_momentum=True, early_stopping=False, validation_fraction=0.1, beta_1=0.9,
         beta_2=0.999, epsilon=1e-8, n_iter_no_change=10, max_fun=15000, loss="log_loss",
-        class_weight=None, label_smoothing=0.0, weight_init="auto", dropout=0.0, batch_norm=False,
-        l1_ratio=0.0, clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
-        pretraining=None, rho=0.9, backend="auto", dtype=None,
+        class_weight=None, label_smoothing=0.0, weight_init="auto", layer_rates=None, dropout=0.0,
+        dropout_schedule="constant", batch_norm=False, l1_ratio=0.0, clip_norm=None, max_norm=None,
+        regularizers=None, scoring=None, n_members=1, pretraining=None, rho=0.9, backend="auto",
+        dtype=None,
     ):  # fmt: skip
         store(**locals())
 
@@ -339,7 +351,8 @@ class NetworkRegressor(OfLayers, BaseNetworkRegressor):
         Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
         ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
         progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
+        'one_cycle', 'flat_cosine', 'coslog4', or an instance from ``skdeep.schedules`` with its
+        own numbers.
     learning_rate_init : float, default=0.001
         Initial learning rate of the mini-batch solvers.
     power_t : float, default=0.5
@@ -363,9 +376,11 @@ class NetworkRegressor(OfLayers, BaseNetworkRegressor):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -380,11 +395,19 @@ class NetworkRegressor(OfLayers, BaseNetworkRegressor):
         Maximum number of evaluations of the loss, for 'lbfgs'.
     weight_init : str or callable, default='auto'
         Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', 'ntk', or
         ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    layer_rates : str, callable or None, default=None
+        Factors of the learning rate by layer: 'ntk' divides that of weights by the root of
+        ``fan_in`` and has factors for intercepts and scales (see ``skdeep.rates``), as goes with
+        ``weight_init='ntk'`` and 'adam'; or ``factor(parameter) -> float``. None is one rate for
+        all.
     dropout : float or array-like of rates, default=0.0
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing.
+    dropout_schedule : str or callable, default='constant'
+        Schedule of the rates of dropout, those of layers too: 'constant', 'flat_cosine' (the last
+        half of the planned epochs leads to zero), or any other of ``learning_rate``.
     batch_norm : bool, default=False
         Whether hidden layers are normalised over the batch before their activation.
     l1_ratio : float, default=0.0
@@ -464,8 +487,8 @@ class NetworkRegressor(OfLayers, BaseNetworkRegressor):
         max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False, warm_start=False,
         momentum=0.9, nesterovs_momentum=True, early_stopping=False, validation_fraction=0.1,
         beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10, max_fun=15000,
-        weight_init="auto", dropout=0.0, batch_norm=False, l1_ratio=0.0, clip_norm=None,
-        max_norm=None, regularizers=None, scoring=None, n_members=1, pretraining=None, rho=0.9,
-        backend="auto", dtype=None,
+        weight_init="auto", layer_rates=None, dropout=0.0, dropout_schedule="constant",
+        batch_norm=False, l1_ratio=0.0, clip_norm=None, max_norm=None, regularizers=None,
+        scoring=None, n_members=1, pretraining=None, rho=0.9, backend="auto", dtype=None,
     ):  # fmt: skip
         store(**locals())

@@ -16,6 +16,7 @@ from ..base import NUMPY_TYPES
 from ..initializers import INITIALIZERS
 from ..losses import LOSSES
 from ..parameters import Parameter, without
+from ..rates import RATES
 from ..regularization import ClipNorm, LabelSmoothing, MaxNorm
 from ..stochastic import CONSTRAINTS, OWN_SOLVERS, STOCHASTIC_SOLVERS
 
@@ -76,7 +77,8 @@ TRAINING = {
         Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
         ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
         progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers."""),
+        'one_cycle', 'flat_cosine', 'coslog4', or an instance from ``skdeep.schedules`` with its
+        own numbers."""),
     "learning_rate_init": Parameter(0.001, CONSTRAINTS["learning_rate_init"], "float", """
         Initial learning rate of the mini-batch solvers."""),
     "power_t": Parameter(0.5, CONSTRAINTS["power_t"], "float", """
@@ -100,9 +102,12 @@ TRAINING = {
         Momentum of 'sgd', from 0 to 1."""),
     "nesterovs_momentum": Parameter(True, CONSTRAINTS["nesterovs_momentum"], "bool", """
         Whether the momentum is Nesterov's."""),
-    "early_stopping": Parameter(False, ["boolean"], "bool", """
+    "early_stopping": Parameter(False,
+        ["boolean", StrOptions({"members"})], "bool or 'members'", """
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'."""),
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'."""),
     "validation_fraction": Parameter(0.1, [SHARE], "float", """
         Share of the rows to hold out, from 0 to 1."""),
     "beta_1": Parameter(0.9, CONSTRAINTS["beta_1"], "float", """
@@ -122,11 +127,20 @@ ADDED = {
     "weight_init": Parameter("auto",
         [StrOptions(set(INITIALIZERS)), callable], "str or callable", """
         Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', 'ntk', or
         ``draw(rng, fan_in, fan_out, activation) -> (W, b)``."""),
+    "layer_rates": Parameter(None,
+        [StrOptions(set(RATES)), callable, None], "str, callable or None", """
+        Factors of the learning rate by layer: 'ntk' divides that of weights by the root of
+        ``fan_in`` and has factors for intercepts and scales (see ``skdeep.rates``), as goes with
+        ``weight_init='ntk'`` and 'adam'; or ``factor(parameter) -> float``. None is one rate for
+        all."""),
     "dropout": Parameter(0.0, [SHARE, "array-like"], "float or array-like of rates", """
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing."""),
+    "dropout_schedule": Parameter("constant", CONSTRAINTS["learning_rate"], "str or callable", """
+        Schedule of the rates of dropout, those of layers too: 'constant', 'flat_cosine' (the last
+        half of the planned epochs leads to zero), or any other of ``learning_rate``."""),
     "batch_norm": Parameter(False, ["boolean"], "bool", """
         Whether hidden layers are normalised over the batch before their activation."""),
     "l1_ratio": Parameter(0.0, [Interval(Real, 0, 1, closed="both")], "float", """
@@ -229,6 +243,9 @@ AUTOENCODER = {
         (Bengio et al., 2007), and then together."""),
     **TRAINING,
     **without(ADDED, "n_members", "pretraining"),
+    "early_stopping": Parameter(False, ["boolean"], "bool", """
+        Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
+        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'."""),
     "solver": TRAINING["solver"]._replace(text=filled(f"""
         'lbfgs' is a quasi-Newton method on all rows at once, without noise, and a solver of your
         own (see ``skdeep.solvers``) sees all rows too; {quoted(*STOCHASTIC_SOLVERS)} and an
@@ -252,4 +269,45 @@ LAYERED_REGRESSOR = {
     **LAYERS,
     **without(REGRESSOR, *UNITS),
     "loss": REGRESSOR["loss"]._replace(positional=False),
+}
+
+# Networks for tables. What a recipe sets is no parameter; "auto" is what it says.
+TABULAR_REGRESSOR = {
+    "hidden_layer_sizes": UNITS["hidden_layer_sizes"]._replace(default=(64, 64), text="""
+        Units of each hidden layer. Wider ones pay from some thousands of rows on."""),
+    "n_members": ADDED["n_members"]._replace(default=8, text="""
+        Networks in the ensemble, each with a fold of its own held out: of four a quarter of the
+        rows, of a single one an eighth. More than eight give little, and take longer."""),
+    "max_iter": Parameter("auto", [StrOptions({"auto"}), COUNT], "int or 'auto'", """
+        Epochs; 'auto' is 50, or as many as 400 steps take. More pay where rows are many."""),
+    "learning_rate_init": TRAINING["learning_rate_init"]._replace(default=0.04, text="""
+        Learning rate that the schedule scales. Lower it where the losses in ``history_`` jump."""),
+    "batch_size": TRAINING["batch_size"]._replace(text="""
+        Rows of a mini-batch; 'auto' is 64, from 5,000 rows on 128, from 20,000 on 256. It is made
+        even. Larger ones are faster."""),
+    "dropout": Parameter("auto", [StrOptions({"auto"}), SHARE], "float or 'auto'", """
+        Rate at which hidden units are dropped in training, constant to half-way and then down to
+        zero; 'auto' is 0.15, from 2,000 rows on 0.05. Raise it where rows are few and noisy."""),
+    "categorical_features": Parameter("from_dtype",
+        ["array-like", StrOptions({"from_dtype"}), None],
+        "'from_dtype', array-like or None", """
+        Which features are categories: by type (texts, categories; a column of objects with a text
+        among them), a mask, their numbers or their names. Name those that are coded as numbers.
+        """),
+    "random_state": TRAINING["random_state"]._replace(text="""
+        Determines the initial weights, the folds and the batches. The same on every backend."""),
+    "verbose": TRAINING["verbose"],
+    "backend": ADDED["backend"]._replace(text="""
+        Where to compute: 'numpy', 'torch' (its CPU), 'torch:cuda', 'torch:cuda:1', 'torch:mps' or
+        a registered name. 'auto' follows the data. A GPU pays for wide networks and many rows."""),
+    "dtype": ADDED["dtype"]._replace(default="float32", text="""
+        Type to train in; None is float64. 'bfloat16' keeps the weights in float32 and needs
+        torch."""),
+}
+TABULAR_CLASSIFIER = {
+    **TABULAR_REGRESSOR,
+    "class_weight": CLASSIFIER["class_weight"],
+    "label_smoothing": CLASSIFIER["label_smoothing"]._replace(default=0.05, text="""
+        How far indicators are moved towards even odds in training, in [0, 1); predictions undo it.
+        0 where labels are beyond doubt."""),
 }

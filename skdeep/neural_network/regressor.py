@@ -14,6 +14,16 @@ from .multilayer import BaseMultilayerPerceptron
 from .parameters import REGRESSOR
 
 
+def r2_scores(y, predicted, w):
+    """R² of each model (M,), the mean over outputs, from (M, n, k)."""
+    w = w[..., None]
+    mean = (w * y).sum(axis=1, keepdims=True) / w.sum(axis=1, keepdims=True)
+    left, all_of_it = ((w * (y - of) ** 2).sum(axis=1) for of in (predicted, mean))
+    vary = all_of_it != 0
+    score = 1.0 - left / np.where(vary, all_of_it, 1.0)
+    return np.where(vary, score, np.where(left == 0, 1.0, 0.0)).mean(axis=-1)
+
+
 class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
     """Part of the networks that predict numbers."""
 
@@ -40,6 +50,7 @@ class BaseNetworkRegressor(RegressorMixin, BaseNetwork):
         return X, y
 
     _default_metric = staticmethod(r2_score)
+    _metric = staticmethod(r2_scores)
 
     def _decode(self, predicted):
         return predicted[:, 0] if predicted.shape[1] == 1 else predicted
@@ -132,7 +143,8 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Schedule of the learning rate: 'constant'; for 'sgd' alone 'invscaling', divided by
         ``(t + 1) ** power_t`` where t counts rows seen, and 'adaptive', divided by five when
         progress stalls; for every mini-batch solver 'step', 'exponential', 'plateau', 'cosine',
-        'one_cycle', or an instance from ``skdeep.schedules`` with its own numbers.
+        'one_cycle', 'flat_cosine', 'coslog4', or an instance from ``skdeep.schedules`` with its
+        own numbers.
     learning_rate_init : float, default=0.001
         Initial learning rate of the mini-batch solvers.
     power_t : float, default=0.5
@@ -156,9 +168,11 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Momentum of 'sgd', from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
+    early_stopping : bool or 'members', default=False
         Whether to hold out ``validation_fraction`` of the rows (or take those given to ``fit``),
-        stop when the score on them stalls, and return to the best weights. Not for 'lbfgs'.
+        stop when the score on them stalls, and return to the best weights. 'members': of
+        ``n_members`` each holds out a fold of its own and returns to the epoch of its least loss
+        there, or best ``scoring``; predictions for those rows are kept. Not for 'lbfgs'.
     validation_fraction : float, default=0.1
         Share of the rows to hold out, from 0 to 1.
     beta_1 : float, default=0.9
@@ -173,11 +187,19 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Maximum number of evaluations of the loss, for 'lbfgs'.
     weight_init : str or callable, default='auto'
         Initial weights: 'auto' (scikit-learn's), 'normal', 'lecun_normal', 'glorot_uniform',
-        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', or
+        'glorot_normal', 'he_uniform', 'he_normal', 'orthogonal', 'ntk', or
         ``draw(rng, fan_in, fan_out, activation) -> (W, b)``.
+    layer_rates : str, callable or None, default=None
+        Factors of the learning rate by layer: 'ntk' divides that of weights by the root of
+        ``fan_in`` and has factors for intercepts and scales (see ``skdeep.rates``), as goes with
+        ``weight_init='ntk'`` and 'adam'; or ``factor(parameter) -> float``. None is one rate for
+        all.
     dropout : float or array-like of rates, default=0.0
         Rate at which units are dropped in training: of all hidden layers, or one for each, with
         one for the input before them if wanted. Predictions drop nothing.
+    dropout_schedule : str or callable, default='constant'
+        Schedule of the rates of dropout, those of layers too: 'constant', 'flat_cosine' (the last
+        half of the planned epochs leads to zero), or any other of ``learning_rate``.
     batch_norm : bool, default=False
         Whether hidden layers are normalised over the batch before their activation.
     l1_ratio : float, default=0.0
@@ -229,6 +251,11 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         Score of each epoch on the held-out rows; None without early stopping.
     best_validation_score_ : float or None
         The best of them.
+    oof_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Under ``early_stopping='members'``: the prediction for each row by the members that have
+        held it out; NaN where none has.
+    oof_score_ : float
+        The score of those.
     n_iter_ : int
         Epochs or iterations done.
     t_ : int
@@ -276,8 +303,9 @@ class MLPRegressor(BaseMultilayerPerceptron, BaseNetworkRegressor):
         power_t=0.5, max_iter=200, shuffle=True, random_state=None, tol=0.0001, verbose=False,
         warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
         validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
-        max_fun=15000, weight_init="auto", dropout=0.0, batch_norm=False, l1_ratio=0.0,
-        clip_norm=None, max_norm=None, regularizers=None, scoring=None, n_members=1,
-        pretraining=None, rho=0.9, backend="auto", dtype=None,
+        max_fun=15000, weight_init="auto", layer_rates=None, dropout=0.0,
+        dropout_schedule="constant", batch_norm=False, l1_ratio=0.0, clip_norm=None, max_norm=None,
+        regularizers=None, scoring=None, n_members=1, pretraining=None, rho=0.9, backend="auto",
+        dtype=None,
     ):  # fmt: skip
         store(**locals())

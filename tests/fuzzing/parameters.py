@@ -10,7 +10,7 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import _param_validation as validation
 
-from skdeep import losses, optimizers, schedules
+from skdeep import losses, optimizers, rates, schedules
 from skdeep.activations import ACTIVATIONS
 from skdeep.layers import Conv1D, Dense, Dropout, Residual
 from skdeep.neural_network import Autoencoder
@@ -42,7 +42,11 @@ VALUES: dict[str, list] = {
         *sorted(ACTIVATIONS.keys() - {"step"}), ACTIVATIONS["tanh"], ["relu"], ("tanh", "elu"),
     ],
     "learning_rate": [*schedules.SCHEDULES, schedules.Step(factor=2.0, every=2)],
-    "weight_init": ["auto", "normal", "he_normal", "glorot_uniform", "orthogonal", small_weights],
+    "dropout_schedule": ["constant", "flat_cosine", schedules.Cosine(min_rate=0.1)],
+    "weight_init": [
+        "auto", "normal", "he_normal", "glorot_uniform", "orthogonal", "ntk", small_weights,
+    ],
+    "layer_rates": [None, "ntk", rates.NTK(intercept=1.0)],
     "dropout": [0.0, 0.3, [0.2], [0.1, 0.4]],
     "layers": [
         None, [], [Dense(3)], (Dense(4, "tanh"), Dropout(0.2), Dense(3, "swish")),

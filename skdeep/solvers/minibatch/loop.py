@@ -17,16 +17,16 @@ from .plan import Layout, Orders, optimizer_of
 from .shared import SharedLayout
 from .stack import Stack
 from .step import Step, load
-from .training import Clock, Trainings, finished, learning_rates, note_progress, say
+from .training import Clock, Trainings, finished, note_progress, say, scheduled
 from .validation import HeldOut
 
 HYPER = {
     *("l2", "penalty_rows", "learning_rate_init", "max_iter", "planned_epochs", "tol"),
-    *("n_iter_no_change", "dropout"),
+    *("n_iter_no_change", "dropout", "rate_factors"),
 }
 OPTIONS = {
     *("optimizer", "regularizers", "schedule", "batch_size", "shuffle", "loss_scale"),
-    *("early_stopping", "verbose"),
+    *("dropout_schedule", "early_stopping", "verbose"),
 }
 
 # What there is of each model of a stack, whether it trains on or has ended.
@@ -141,8 +141,8 @@ class _Run:
             "mean_activation": activations,
         }
         if self.validate is not None:
-            found = np.array(self.held_out(places), dtype=float)
-            record |= {"validation_loss": found[:, 0], "validation_score": found[:, 1]}
+            loss, score = self.held_out(places)
+            record |= {"validation_loss": loss, "validation_score": score}
         for i, m in enumerate(self.stack.models[places] if problem.options["verbose"] else ()):
             say(problem, f"Iteration {self.n_iter[m] + 1}, loss = {record['loss'][i]:.8f}")
             if self.validate is not None:
@@ -152,10 +152,11 @@ class _Run:
     def rates(self, places: np.ndarray) -> np.ndarray:
         """Of the next step of some models of the stack."""
         models, n_steps = self.stack.models[places], self.step.layout.n_steps[places]
-        return learning_rates(self.problem, self.trainings, models, n_steps)[:, 0]
+        rates = scheduled("learning_rate_init", self.problem, self.trainings, models, n_steps)
+        return rates[:, 0]
 
-    def held_out(self, places: np.ndarray) -> list:
-        """Loss and score on held-out rows of some models of the stack."""
+    def held_out(self, places: np.ndarray) -> np.ndarray:
+        """Losses and scores, (2, M), on held-out rows of some models of the stack."""
         theta = self.stack.theta
         if len(places) < theta.shape[0]:
             theta = self.backend.xp.take(theta, self.backend.asarray(places), axis=0)
@@ -226,10 +227,10 @@ def solve(backend, problem: Problem) -> Result:
     ``penalty_rows`` where that is given, so that all batches have the objective of all rows),
     ``learning_rate_init``, ``max_iter``, ``planned_epochs``, ``tol``, ``n_iter_no_change`` and the
     optimizer's own; those of the regularisers (see ``regularization.taken_apart``) and, where
-    wanted, ``dropout`` (M, n_layers). Options: ``optimizer`` (a name or an entry),
-    ``regularizers``, ``schedule``, ``batch_size``, ``shuffle``, ``loss_scale`` (of the reported
-    loss), ``early_stopping``, ``verbose``. A model whose loss is no longer finite stops;
-    its result says so with a loss that is not finite.
+    wanted, ``dropout`` (M, n_layers) and ``rate_factors`` (M, P) of the learning rate. Options:
+    ``optimizer`` (a name or an entry), ``regularizers``, ``schedule``, ``batch_size``, ``shuffle``,
+    ``loss_scale`` (of the reported loss), ``dropout_schedule``, ``early_stopping``, ``verbose``. A
+    model whose loss is no longer finite stops; its result says so with a loss that is not finite.
 
     A KeyboardInterrupt has the Result so far as its attribute ``result``. Epochs that were not
     finished are in its ``theta`` only; the loss is the last whole epoch's, or the mean over the

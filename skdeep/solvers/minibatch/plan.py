@@ -12,7 +12,7 @@ from ...draws import DRAWS, streams, threshold
 from ...optimizers import OPTIMIZERS, Optimizer
 from ...problem import Problem
 from ...regularization import put_together
-from .training import Trainings, learning_rates
+from .training import Trainings, scheduled
 
 # Numbers of masks that are drawn at once at most.
 MASKS = 2**21
@@ -41,6 +41,8 @@ class Batch(NamedTuple):
     t, rate : floats, or arrays of shape (M, 1)
         The number of the step in the training, and the learning rate.
     keys : int array of shape (M, n_draws), or None
+    dropout : array of shape (2, M, n_layers), or None
+        Where the rates of dropout follow a schedule, their numbers (see ``Layout.dropout``).
     """
 
     rows: Any
@@ -52,6 +54,7 @@ class Batch(NamedTuple):
     t: Any
     rate: Any
     keys: Any
+    dropout: Any
 
 
 def send(backend, arrays: list[np.ndarray], dtype: str) -> list:
@@ -142,6 +145,11 @@ class Orders:
         self.drawn_by = [self.drawn_by[c] for c in used]
 
 
+def of_dropout(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two numbers of each rate of dropout, by which masks are made."""
+    return threshold(rates), 1.0 / (1.0 - rates)
+
+
 class Layout:
     """How a stack's epochs are cut into batches, and what stays as it is while its models do.
 
@@ -168,6 +176,8 @@ class Layout:
         By step: the models that make their last one (None for all), and those without a batch.
     hyper : dict
         The optimizer's numbers.
+    rate_factors : array of shape (M, P), or None
+        What the learning rate of each parameter is multiplied by.
     regularizers : list of Regularizer
     dropout : list of pairs of arrays of shape (M,)
         Of each rate: its threshold (see ``draws``), and what is left is multiplied by.
@@ -210,10 +220,11 @@ class Layout:
         """Send the numbers of the models that are the same in every step."""
         own, of_optimizer = self.own, optimizer_of(self.problem).hyper
         names = [*of_optimizer, *(name for name in own if name.startswith("regularizer_"))]
+        names += ["rate_factors"] if "rate_factors" in own else []
         rates = own.get("dropout", np.zeros((len(self.models), 0)))
         placed = send(
             self.backend,
-            [*(own[name] for name in names), threshold(rates.T), 1.0 / (1.0 - rates.T)],
+            [*(own[name] for name in names), *of_dropout(rates.T)],
             self.problem.dtype,
         )
         self.dropout = [
@@ -222,6 +233,7 @@ class Layout:
         ]
         numbers = dict(zip(names, placed, strict=False))
         self.hyper = {name: numbers[name] for name in of_optimizer}
+        self.rate_factors = numbers.get("rate_factors")
         if len(self.models) == 1:  # a plain number is quicker where arrays are small
             self.hyper |= {n: float(own[n][0, 0]) for n in self.hyper if own[n].size == 1}
         kinds = self.problem.options.get("regularizers", ())
@@ -254,9 +266,9 @@ class Layout:
 
     def batches(self, step, trainings: Trainings) -> list[Batch]:
         """The batches of an epoch; so many steps, (M, 1), were made before."""
-        order, S = self._stacked(), len(self.starts)
-        t, before = step + self.made, step + np.arange(S, dtype=float)[:, None, None]
-        rates = learning_rates(self.problem, trainings, self.models, self.n_steps, before)
+        order, S, t = self._stacked(), len(self.starts), step + self.made
+        rates = self._scheduled("learning_rate_init", trainings, t)
+        dropout = self._scheduled_dropout(trainings, t)
         weighed = self.weighed or self._own_weights(order)
         rows, keys = self._placed(order, t, trainings)
         if len(self.models) == 1 and not self.backend.captures:
@@ -265,9 +277,29 @@ class Layout:
             t, rates = send(self.backend, [t, np.asarray(rates)], self.problem.dtype)
             t, rates = ([x[s, :, :] for s in range(S)] for x in (t, rates))
         return [
-            Batch(rows[s], *weighed[s], t[s], rates[s], None if keys is None else keys[s, :, :])
+            Batch(
+                rows[s],
+                *weighed[s],
+                t[s],
+                rates[s],
+                None if keys is None else keys[s, :, :],
+                None if dropout is None else dropout[s, ...],
+            )
             for s in range(S)
         ]
+
+    def _scheduled(self, name: str, trainings, t) -> np.ndarray:
+        """A hyper-parameter (S, M, k) in the steps of these numbers, (S, M, 1), counted from 1."""
+        return scheduled(name, self.problem, trainings, self.models, self.n_steps, t - 1.0)
+
+    def _scheduled_dropout(self, trainings, t):
+        """Numbers of the dropout layers, (S, 2, M, n_layers); None where they stay the same."""
+        if self.problem.options.get("dropout_schedule") is None or not any(self.dropout):
+            return None
+        rates = self._scheduled("dropout", trainings, t)
+        if not ((rates >= 0) & (rates < 1)).all():
+            raise ValueError("dropout_schedule must give rates in [0, 1).")
+        return send(self.backend, [np.stack(of_dropout(rates), axis=1)], self.problem.dtype)[0]
 
     def _stacked(self) -> np.ndarray:
         """The orders there are (C, width); what is padded is the first row there is."""

@@ -117,9 +117,11 @@ class Step:
     def masks(self, batches: list[Batch]) -> list:
         """Those of the dropout layers in some steps, (S, M, n, *shape) or None."""
         xp, layout, drawn = self.xp, self.layout, []
+        given = [batch.dropout for batch in batches]
+        now = layout.dropout if given[0] is None else _of_layers(xp.stack(given), layout.dropout)
         # Counted from the output on: an input layer that drops nothing changes no other's masks.
         streams = reversed(range(layout.n_draws - len(layout.dropout), layout.n_draws))
-        for i, numbers, shape in zip(streams, layout.dropout, self.net.masked, strict=True):
+        for i, numbers, shape in zip(streams, now, self.net.masked, strict=True):
             keys = None if numbers is None else xp.stack([batch.keys[:, i] for batch in batches])
             drawn.append(
                 None if keys is None else random.masks(xp, keys, numbers, shape, layout.size)
@@ -149,9 +151,9 @@ class Step:
         xp, (theta, slots, total), grad = self.xp, state, found.grad
         for one in self.layout.regularizers:
             grad = one.gradient(xp, self.net, grad, found.draws)
-        theta, slots = self.optimizer(
-            xp, theta, grad, slots, batch.t, batch.rate, **self.layout.hyper
-        )
+        factors = self.layout.rate_factors
+        rate = batch.rate if factors is None else batch.rate * factors
+        theta, slots = self.optimizer(xp, theta, grad, slots, batch.t, rate, **self.layout.hyper)
         for one in self.layout.regularizers:
             theta = one.theta(xp, self.net, theta)
         if found.moments is not None:
@@ -170,6 +172,14 @@ class Step:
         start = theta.shape[1] - self.net.n_running
         running = MOMENTUM * theta[:, start:] + (1.0 - MOMENTUM) * moments
         return self.xp.concat([theta[:, :start], running], axis=1)
+
+
+def _of_layers(numbers, constant: list) -> list:
+    """Numbers (S, 2, M, n_layers) of dropout by layer; of those that drop nothing, None."""
+    return [
+        None if one is None else (numbers[:, 0, :, i], numbers[:, 1, :, i])
+        for i, one in enumerate(constant)
+    ]
 
 
 def _plus(xp, grad, slope):

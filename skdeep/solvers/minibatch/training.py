@@ -91,11 +91,17 @@ def without_records(state: dict) -> dict:
     return {name: state[name] for name in state.keys() - {"history", "best_theta"}}
 
 
-def learning_rates(problem: Problem, trainings: Trainings, models, n_steps, step=None):
-    """Rates of the models' next steps, or of given ones.
+# The option that is the schedule of a hyper-parameter.
+SCHEDULES_OF = {"learning_rate_init": "schedule", "dropout": "dropout_schedule"}
+
+
+def scheduled(name: str, problem: Problem, trainings: Trainings, models, n_steps, step=None):
+    """A hyper-parameter as its schedule has it in the next steps of the models, or in given ones.
 
     Parameters
     ----------
+    name : str
+        One in ``SCHEDULES_OF``, of shape (n_models, k).
     models, n_steps : int arrays of shape (M,)
         Some of the models, and how many steps an epoch of theirs has.
     step : array of shape (..., M, 1), optional
@@ -103,7 +109,7 @@ def learning_rates(problem: Problem, trainings: Trainings, models, n_steps, step
 
     Returns
     -------
-    rates : array of shape (..., M, 1)
+    rates : array of shape (..., M, k)
     """
 
     def column(name):
@@ -118,8 +124,9 @@ def learning_rates(problem: Problem, trainings: Trainings, models, n_steps, step
         plateaus=column("plateaus"),
         total=problem.hyper["planned_epochs"][models] * n_steps[:, None],
     )
-    rates = problem.options["schedule"](problem.hyper["learning_rate_init"][models], progress)
-    return np.broadcast_to(rates, step.shape)
+    initial = problem.hyper[name][models]
+    rates = problem.options[SCHEDULES_OF[name]](initial, progress)
+    return np.broadcast_to(rates, (*step.shape[:-2], *initial.shape))
 
 
 def note_progress(problem: Problem, trainings: Trainings, models, loss, score) -> np.ndarray:
@@ -163,7 +170,7 @@ def _survives(problem: Problem, trainings: Trainings, model, n_steps, patience: 
         return False
     trainings.plateaus[model] += 1
     trainings.stalled[model] = 0
-    (rate,) = learning_rates(problem, trainings, model, n_steps)[:, 0]
+    (rate,) = scheduled("learning_rate_init", problem, trainings, model, n_steps)[:, 0]
     trainings.learning_rate[model] = rate
     say(problem, f"{reason} Setting learning rate to {rate:f}")
     return True
