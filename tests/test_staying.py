@@ -29,6 +29,7 @@ torch = pytest.importorskip("torch")
 import array_api_compat.torch as compat  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from skdeep.backends import torch_backend  # noqa: E402
 from skdeep.backends.torch_backend import TorchBackend  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -254,7 +255,10 @@ def test_a_host_array_is_sent_once(name, watch, monkeypatch):
 
 
 @each
-def test_no_double_reaches_the_device_where_float32_is_asked_for(name, watch):
+def test_no_double_reaches_the_device_where_float32_is_asked_for(name, watch, monkeypatch):
+    """The CPU stands for a device of its own memory."""
+    has_double = torch_backend.has_double
+    monkeypatch.setattr(torch_backend, "has_double", lambda device, dtype: has_double("", dtype))
     estimator, y = CASES[name]
     estimator, y = clone(estimator).set_params(dtype="float32", backend="torch"), y[:400]
     y = y.astype("float32") if y.dtype == np.float64 else y

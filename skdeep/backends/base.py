@@ -33,7 +33,7 @@ class Backend:
     Attributes
     ----------
     has_double : bool
-        Whether there is a float64, and none less was asked for of a device.
+        Whether there is a float64 to use, beside the type asked for.
     fixed_shapes : bool
         Whether all steps of an epoch are to have the same shapes, short batches being padded and
         models that have ended staying a while: where to launch a step costs more than to compute.

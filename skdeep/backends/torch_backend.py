@@ -119,6 +119,11 @@ def _current() -> int:
     return torch.cuda.current_device() if torch.cuda.is_available() else 0
 
 
+def has_double(device: str, dtype: str | None) -> bool:
+    """Whether float64 is to be used beside the dtype asked for: on the host it always may be."""
+    return device == "cpu" or dtype not in ("float32", "bfloat16", "tf32")
+
+
 def make_backend(device: str | None, dtype: str | None) -> Backend:
     devices = _devices()
     full = {None: "cpu", "cuda": f"cuda:{_current()}", "mps:0": "mps"}.get(device, device)
@@ -133,7 +138,7 @@ def make_backend(device: str | None, dtype: str | None) -> Backend:
     if dtype == "tf32" and not full.startswith("cuda"):
         raise ValueError(f"dtype='tf32' is of CUDA devices: backend='torch:{full}' has none.")
     backend = TorchBackend("torch", full, xp, {**OF_CONVOLUTIONS, **OF_STEPS})
-    backend.has_double = dtype not in ("float32", "bfloat16", "tf32")
+    backend.has_double = has_double(full, dtype)
     if full.startswith("cuda") and backend.processes.size == 1:
         backend.captures = True
         backend.overrides[captured] = CapturedStep

@@ -124,7 +124,9 @@ def changes_no_input(case: Case, run: Run) -> Iterator[str]:
 # Fitted models
 
 # Attributes that may be infinite or NaN, as the docstrings say.
-UNBOUNDED = {"margin_", "mistake_bound_", "n_updates_", "validation_scores_", "history_"}
+UNBOUNDED = {"margin_", "mistake_bound_", "n_updates_", "validation_scores_", "history_"} | {
+    "oof_prediction_"
+}
 
 
 def attributes_are_finite(case: Case, run: Run) -> Iterator[str]:
