@@ -179,9 +179,16 @@ def dispatching(on: bool):
     return config_context(array_api_dispatch=on)
 
 
+@pytest.fixture
+def apart(monkeypatch):
+    """The CPU stands for a device of its own memory."""
+    has_double = torch_backend.has_double
+    monkeypatch.setattr(torch_backend, "has_double", lambda device, dtype: has_double("", dtype))
+
+
 @each
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_tensor_is_neither_fetched_nor_copied(name, dtype, watch):
+def test_a_tensor_is_neither_fetched_nor_copied(name, dtype, watch, apart):
     estimator, y = CASES[name]
     estimator = clone(estimator).set_params(dtype=dtype)
     tensor = torch.tensor(X, dtype=getattr(torch, dtype))
@@ -255,10 +262,7 @@ def test_a_host_array_is_sent_once(name, watch, monkeypatch):
 
 
 @each
-def test_no_double_reaches_the_device_where_float32_is_asked_for(name, watch, monkeypatch):
-    """The CPU stands for a device of its own memory."""
-    has_double = torch_backend.has_double
-    monkeypatch.setattr(torch_backend, "has_double", lambda device, dtype: has_double("", dtype))
+def test_no_double_reaches_the_device_where_float32_is_asked_for(name, watch, apart):
     estimator, y = CASES[name]
     estimator, y = clone(estimator).set_params(dtype="float32", backend="torch"), y[:400]
     y = y.astype("float32") if y.dtype == np.float64 else y
