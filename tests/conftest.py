@@ -16,7 +16,13 @@ import pytest
 # Modules whose numbers come out of the BLAS, which has kernels of its own for each processor: they
 # are marked `blas`, and `.ci/run` runs them under another kernel too.
 BLAS = {
-    *("test_against_sklearn", "test_batch", "test_convergence_warnings", "test_lbfgs", "test_lm"),
+    *(
+        "test_against_sklearn",
+        "test_stacking",
+        "test_convergence_warnings",
+        "test_lbfgs",
+        "test_lm",
+    ),
     *("test_discriminant_analysis", "test_logistic_cv", "test_moments", "test_same_answer"),
     *("test_proximal", "test_search", "test_unscaled"),
 }
