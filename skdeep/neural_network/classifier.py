@@ -111,7 +111,14 @@ class BaseNetworkClassifier(ClassifierMixin, BaseNetwork):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(active().labels(y)))
-        return X, self._label_binarizer.transform(y).astype(bool)
+        return X, self._indicators(y)
+
+    def _indicators(self, y) -> np.ndarray:
+        """Which classes, or labels, rows have: (n, k), or (n, 1) for two classes."""
+        if y.ndim == 2:
+            return self._label_binarizer.transform(y).astype(bool)
+        k = len(self.classes_)
+        return np.searchsorted(self.classes_, y)[:, None] == (np.arange(k) if k > 2 else [1])
 
     def _check_classes(self, classes):
         """Raise if training that goes on would meet other classes than before."""
